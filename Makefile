@@ -1,0 +1,53 @@
+# The two commands: `make demo` trains and exports both examples, `make test` passes the tests. Each sets up .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := tfrankloss tests examples benchmarks
+
+.PHONY: help demo test test-backends laws check format lint types clean
+
+help:
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(VENV)/.base: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[examples]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --editable '.[test,check,jax]'
+	# TensorFlow Ranking pins packages it does not need for its losses; only the code is wanted, as a live oracle.
+	$(BIN)/python -m pip install --quiet --no-deps 'tensorflow-ranking==0.5.5'
+	touch $@
+
+$(VENV)/.torch: $(VENV)/.test
+	# This exact version because its CPU build is small; newer ones pull gigabytes of CUDA libraries.
+	$(BIN)/python -m pip install --quiet 'torch==2.13.0'
+	touch $@
+
+demo: $(VENV)/.base ## train both examples on simulated data, export them, ask the exports
+	$(BIN)/python examples/movielens_two_tower.py
+	$(BIN)/python examples/letor_listwise.py
+
+test: $(VENV)/.test ## all tests on TensorFlow, then the backend-neutral ones on JAX
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m backends
+
+test-backends: $(VENV)/.torch ## the backend-neutral tests on torch
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 -m backends
+
+check: format lint types test ## everything a change must pass
+
+format: $(VENV)/.test
+	$(BIN)/ruff format $(SOURCES)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+types: $(VENV)/.test
+	$(BIN)/mypy tfrankloss
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
