@@ -1,0 +1,240 @@
+"""Keras layers that score, normalise and pool embeddings, on every Keras backend.
+
+Each survives what users give it: a zero vector has a defined cosine (0), an empty history a defined mean (zeros), so
+that no NaN reaches a loss or a served index.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfrankloss import errors
+
+SIMILARITIES = ("dot", "cosine", "euclidean")
+
+# A vector with no entry above this counts as zero: its direction is rounding noise and its gradient would overflow.
+_NO_LENGTH = 1e-12
+
+
+@keras.saving.register_keras_serializable(package="tfrankloss")
+class L2Normalize(keras.layers.Layer):
+    """Vectors divided by their Euclidean length.
+
+    Use it on towers whose embeddings are compared by cosine: afterwards the dot product is the cosine and the squared
+    Euclidean distance is 2 * (1 - cosine), so all three order candidates alike. A zero vector stays zero and passes its
+    gradient on unchanged, where `keras.layers.UnitNormalization` multiplies it by 1e12.
+
+    Formula: `x / sqrt(sum(x ** 2))` over the last axis.
+
+    Call it with float vectors of shape (..., D); it returns the same shape and dtype.
+
+    Example:
+        >>> import numpy as np
+        >>> unit = keras.ops.convert_to_numpy(L2Normalize()(np.array([[3.0, 4.0], [0.0, 0.0]])))
+        >>> [[round(float(x), 3) for x in row] for row in unit]
+        [[0.6, 0.8], [0.0, 0.0]]
+
+    Source: documents, recall modes, section 2.2.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs: Any) -> Any:
+        """Unit vectors of the shape of ``inputs``."""
+        return _unit(inputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape of the inputs."""
+        return input_shape
+
+
+@keras.saving.register_keras_serializable(package="tfrankloss")
+class Similarity(keras.layers.Layer):
+    """Scores of candidates for their query, higher is closer.
+
+    Use "dot" where the length of an embedding may carry popularity, "cosine" where only direction should count (with a
+    temperature of about 0.05 to 0.2: cosines lie in [-1, 1], too narrow for a softmax or a sigmoid), "euclidean" where
+    the embeddings are points, as for an index of distances. On vectors of length 1 the three order candidates alike.
+
+    Formulas: dot `sum(q * c)`; cosine `sum(q * c) / (|q| * |c|)`, 0 if either is a zero vector; euclidean
+    `-sum((q - c) ** 2)`, the negative SQUARED distance, which is `2 * (cosine - 1)` on vectors of length 1. Each is
+    divided by ``temperature``.
+
+    Call it with queries (B, D) and candidates (B, D), for scores (B,), or candidates (B, L, D), for scores (B, L).
+
+    Args:
+        similarity: "dot", "cosine" or "euclidean".
+        temperature: What the similarities are divided by, above 0; below 1 it sharpens a softmax over the scores.
+        **kwargs: As in `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If ``similarity`` is none of the three, ``temperature`` is not above 0, or (when called) the shapes
+            of queries and candidates do not belong together.
+
+    Example:
+        >>> import numpy as np
+        >>> query, candidates = np.array([[3.0, 4.0]]), np.array([[[1.0, 0.0], [0.0, 2.0]]])
+        >>> for name in ("dot", "cosine", "euclidean"):
+        ...     scores = keras.ops.convert_to_numpy(Similarity(name)(query, candidates))
+        ...     print(name, [round(float(score), 3) for score in scores[0]])
+        dot [3.0, 8.0]
+        cosine [0.6, 0.8]
+        euclidean [-20.0, -13.0]
+
+    Source: documents, recall modes, sections 2 and 3.
+    """
+
+    def __init__(self, similarity: str = "dot", temperature: float = 1.0, **kwargs: Any):
+        errors.check_choice("similarity", similarity, SIMILARITIES)
+        errors.check_positive("temperature", temperature)
+        super().__init__(**kwargs)
+        self.similarity = similarity
+        self.temperature = temperature
+
+    def call(self, queries: Any, candidates: Any) -> Any:
+        """Scores (B,) of candidates (B, D), or (B, L) of candidates (B, L, D), for queries (B, D)."""
+        _check_embeddings(queries.shape, candidates.shape)
+        if self.similarity == "cosine":
+            queries, candidates = _unit(queries), _unit(candidates)
+        if len(candidates.shape) == 3:
+            queries = ops.expand_dims(queries, axis=1)
+        if self.similarity == "euclidean":
+            scores = -ops.sum(ops.square(queries - candidates), axis=-1)
+        else:
+            scores = ops.sum(queries * candidates, axis=-1)
+        return scores / self.temperature
+
+    def compute_output_shape(self, queries_shape: Any, candidates_shape: Any) -> Any:
+        """The shape of the candidates without the embedding axis."""
+        return tuple(candidates_shape[:-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings of the constructor."""
+        return {**super().get_config(), "similarity": self.similarity, "temperature": self.temperature}
+
+
+@keras.saving.register_keras_serializable(package="tfrankloss")
+class SafeMeanPooling(keras.layers.Layer):
+    """The mean of the embeddings of a history, zeros for an empty history.
+
+    Use it after `keras.layers.Embedding(mask_zero=True)` for lists of watched items, words and the like.
+    `keras.layers.GlobalAveragePooling1D` divides by 0 where a history is all padding: the NaN becomes a zero embedding
+    in some served graphs and wrong results in all. Padded embeddings never enter the mean, NaN in them included.
+
+    Formula: `sum(mask * x) / max(1, sum(mask))` over the second-last axis.
+
+    Call it with embeddings (..., H, D) and a mask (..., H), given or carried by Keras; without one every entry counts.
+    It returns (..., D).
+
+    Example:
+        >>> import numpy as np
+        >>> embeddings = np.array([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]])
+        >>> mask = np.array([[True, True], [False, False]])
+        >>> keras.ops.convert_to_numpy(SafeMeanPooling()(embeddings, mask=mask)).tolist()
+        [[2.0, 3.0], [0.0, 0.0]]
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        """Means (..., D) of ``inputs`` (..., H, D) where ``mask`` (..., H) is True."""
+        if len(inputs.shape) < 3:
+            errors.check_rank("inputs", inputs.shape, 3, "(batch, history, embedding)")
+        valid = ops.ones_like(inputs[..., 0], dtype="bool") if mask is None else ops.cast(mask, "bool")
+        errors.check_same_shape("mask", valid.shape, "inputs without the embedding axis", inputs.shape[:-1])
+        kept = ops.where(ops.expand_dims(valid, axis=-1), inputs, ops.zeros_like(inputs))
+        count = ops.sum(ops.cast(valid, inputs.dtype), axis=-1, keepdims=True)
+        return ops.sum(kept, axis=-2) / ops.maximum(count, ops.ones_like(count))
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        """None: the masked axis is gone."""
+        return None
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape of the inputs without the history axis."""
+        return (*input_shape[:-2], input_shape[-1])
+
+
+@keras.saving.register_keras_serializable(package="tfrankloss")
+class ApplyToLists(keras.layers.Layer):
+    """A model of single items, applied to every item of lists.
+
+    Use it to give lists of candidates to a tower or scorer written for one. Both axes are merged, so the model sees
+    (B * L, ...) items of any dtype and any number of inputs. Its weights stay its own: nothing is copied. B and L may
+    be unknown until run time. `keras.layers.TimeDistributed` takes neither several inputs nor strings.
+
+    Call it with inputs (B, L, ...) in the structure the model expects; it returns (B, L, ...).
+
+    Args:
+        model: A functional or Sequential Keras model with one output.
+        **kwargs: As in `keras.layers.Layer`.
+
+    Raises:
+        TypeError: If ``model`` is not a Keras model.
+
+    Example:
+        >>> import numpy as np
+        >>> item = keras.Input((2,))
+        >>> total = keras.Model(item, keras.ops.sum(item, axis=-1))
+        >>> lists = np.array([[[1.0, 2.0], [3.0, 4.0]]])
+        >>> keras.ops.convert_to_numpy(ApplyToLists(total)(lists)).tolist()
+        [[3.0, 7.0]]
+    """
+
+    def __init__(self, model: keras.Model, **kwargs: Any):
+        errors.check_kind("model", model, keras.Model, "a Keras model")
+        super().__init__(**kwargs)
+        self.model = model
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Outputs (B, L, ...) of the model for ``inputs`` (B, L, ...)."""
+        lists = ops.shape(keras.tree.flatten(inputs)[0])[:2]
+        items = keras.tree.map_structure(lambda x: ops.reshape(x, (lists[0] * lists[1], *x.shape[2:])), inputs)
+        outputs = self.model(items, training=training)
+        return ops.reshape(outputs, (*lists, *outputs.shape[1:]))
+
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> keras.KerasTensor:
+        """Shape and dtype of the outputs, without tracing: not every backend can trace strings and unknown axes."""
+        output = self.model.outputs[0]
+        return keras.KerasTensor((*keras.tree.flatten(inputs)[0].shape[:2], *output.shape[1:]), dtype=output.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings of the constructor."""
+        return {**super().get_config(), "model": keras.saving.serialize_keras_object(self.model)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "ApplyToLists":
+        """The layer of ``config``."""
+        return cls(
+            keras.saving.deserialize_keras_object(config["model"]), **{k: v for k, v in config.items() if k != "model"}
+        )
+
+
+def _unit(inputs: Any) -> Any:
+    """``inputs`` (..., D) at Euclidean length 1; zero vectors stay zero."""
+    half = keras.backend.standardize_dtype(inputs.dtype) in ("float16", "bfloat16")
+    vectors = ops.cast(inputs, "float32") if half else inputs
+    # Dividing by the greatest entry first keeps the squares of huge and tiny entries within the range of floats.
+    greatest = ops.stop_gradient(ops.max(ops.abs(vectors), axis=-1, keepdims=True))
+    vectors = vectors / ops.where(greatest > _NO_LENGTH, greatest, ops.ones_like(greatest))
+    squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
+    # A scaled vector has an entry of 1, up to rounding; only zeros fall below 0.5, and rsqrt has no gradient there.
+    vectors = vectors * ops.rsqrt(ops.where(squares > 0.5, squares, ops.ones_like(squares)))
+    return ops.cast(vectors, inputs.dtype)
+
+
+def _check_embeddings(queries_shape: errors.Shape, candidates_shape: errors.Shape) -> None:
+    """Raise unless (B, D) queries and (B, D) or (B, L, D) candidates belong together."""
+    errors.check_rank("queries", queries_shape, 2, "(batch, embedding)")
+    if len(candidates_shape) != 2:
+        errors.check_rank("candidates", candidates_shape, 3, "(batch, embedding) or (batch, list_size, embedding)")
+    if errors.shapes_differ(queries_shape, (candidates_shape[0], candidates_shape[-1])):
+        raise ValueError(
+            "`queries` and `candidates` must have the same batch and embedding sizes. "
+            f"Received: queries.shape={tuple(queries_shape)}, candidates.shape={tuple(candidates_shape)}"
+        )
