@@ -1,0 +1,157 @@
+"""What a Keras model takes: its inputs as arguments of a signature, and the layers and tables inside it."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfrankloss import errors
+
+Features = Mapping[str, Any]
+Specs = dict[str, tf.TensorSpec]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_NAMED_BY_KERAS = re.compile(r"(keras_tensor|input_layer)(_\d+)?")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A functional Keras model and the model in front of it, called on a dict of raw features.
+
+    Args:
+        name: What messages call it, as in "model.query_tower".
+        model: A functional model with dict inputs, or with one.
+        preprocessing: A functional model from the raw features to the inputs of ``model``, or None.
+    """
+
+    name: str
+    model: keras.Model
+    preprocessing: keras.Model | None = None
+
+    def __post_init__(self) -> None:
+        _check_functional(self.name, self.model)
+        if self.preprocessing is not None:
+            name = f"preprocessing of {self.name}"
+            _check_functional(name, self.preprocessing)
+            made, taken = _keys(self.preprocessing.output), _keys(self.model.input)
+            if made != taken:
+                raise ValueError(f"`{name}` must output what the model takes, {taken}. Received: outputs={made}")
+
+    @property
+    def first(self) -> keras.Model:
+        """The model that takes the raw features."""
+        return self.preprocessing or self.model
+
+    @property
+    def models(self) -> tuple[keras.Model, ...]:
+        """The models of this stage."""
+        return (self.model,) if self.preprocessing is None else (self.preprocessing, self.model)
+
+    def __call__(self, features: Features) -> Any:
+        """The output of the model for raw features, as at inference."""
+        value: Any = dict(features)
+        if not isinstance(self.first.input, dict):
+            (value,) = value.values()
+        for model in self.models:
+            value = model(value, training=False)
+        return value
+
+    def specs(self, list_axis: bool = False, list_size: int | None = None) -> Specs:
+        """The arguments of a signature that takes this stage's raw features.
+
+        Args:
+            list_axis: Whether axis 1 may be of any length, as in a ranker.
+            list_size: What such an axis is fixed to; None leaves it open.
+
+        Returns:
+            TensorSpec by name; scalar features have shape (batch,).
+        """
+        inputs = self.first.input
+        named = inputs if isinstance(inputs, dict) else {inputs.name: inputs}
+        return {key: _spec(key, tensor, list_axis, list_size) for key, tensor in named.items()}
+
+
+def _check_functional(name: str, model: Any) -> None:
+    errors.check_kind(name, model, keras.Model, "a functional keras.Model")
+    try:
+        inputs = model.input
+    except (AttributeError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` must be built from named keras.Input objects (functional): a signature takes its arguments from "
+            f"them. {errors.received(name, model)}"
+        ) from error
+    if not isinstance(inputs, (dict, keras.KerasTensor)):
+        raise ValueError(f"`{name}` must take a dict of inputs or one input. {errors.received('inputs', inputs)}")
+
+
+def _keys(structure: Any) -> list[str] | str:
+    return sorted(structure) if isinstance(structure, dict) else "one tensor"
+
+
+def _spec(key: str, tensor: keras.KerasTensor, list_axis: bool, list_size: int | None) -> tf.TensorSpec:
+    _check_name(key, tensor)
+    if tensor.sparse or tensor.ragged:
+        raise ValueError(
+            f"`{key}` must be a dense input: a signature would take a sparse or ragged one as dense without a word. "
+            f"Received: sparse={tensor.sparse}, ragged={tensor.ragged}"
+        )
+    batch, *shape = tensor.shape
+    if batch is not None:
+        raise ValueError(f"`{key}` must have a batch axis of any size. Received: shape={tensor.shape}")
+    if list_axis and shape and shape[0] is None:
+        open_axes = shape[1:]
+        shape[0] = list_size
+    else:
+        open_axes = shape
+    if None in open_axes:
+        raise ValueError(
+            f"`{key}` must have a fixed shape after the batch axis, as in keras.Input(shape=(20,)): where TF Serving "
+            f"joins requests it pads them with their first element. Received: shape={tensor.shape}"
+        )
+    # A trailing axis of one makes REST clients fail, and Keras adds it back by itself.
+    shape = [] if shape == [1] else shape
+    return tf.TensorSpec((None, *shape), tensor.dtype, name=key)
+
+
+def _check_name(key: Any, tensor: keras.KerasTensor) -> None:
+    """Keras names arguments after ``Input(name=)``; a key that differs would swap inputs silently."""
+    if not isinstance(key, str) or not _NAME.fullmatch(key) or key == "self":
+        raise ValueError(
+            f"`Input(name=)` must be a letter, then letters, digits or underscores, and not 'self'. "
+            f"Received: name={key!r}"
+        )
+    if key != tensor.name:
+        raise ValueError(f"`Input(name=)` must equal its key in the dict. Received: name={tensor.name!r}, key={key!r}")
+    if _NAMED_BY_KERAS.fullmatch(key):
+        raise ValueError(f"`Input(name=)` must be given: a client asks by this name. Received: name={key!r}")
+
+
+def layers_and_tables(
+    models: Iterable[keras.Model],
+) -> tuple[list[keras.layers.Layer], list[tf.saved_model.experimental.TrackableResource]]:
+    """Every layer inside the models, and every lookup table among the attributes of those layers."""
+    found = list(_walk(list(models), set()))
+    layers = [value for value in found if isinstance(value, keras.layers.Layer)]
+    return layers, [value for value in found if isinstance(value, tf.saved_model.experimental.TrackableResource)]
+
+
+def _walk(values: list[Any], seen: set[int]) -> Iterator[Any]:
+    """Layers and tables, through attributes, lists and dicts: tf.train.TrackableView misses layers in a plain list."""
+    pending = values
+    while pending:
+        value = pending.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, keras.layers.Layer):
+            yield value
+            pending.extend(vars(value).values())
+        elif isinstance(value, tf.saved_model.experimental.TrackableResource):
+            yield value
+        elif isinstance(value, dict):
+            pending.extend(value.values())
+        elif isinstance(value, (list, tuple, set)):
+            pending.extend(value)

@@ -1,0 +1,122 @@
+"""An export, asked the way TF Serving asks it: loaded into a session by tag, fed and fetched by signature."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfrankloss import errors
+from tfrankloss.serving.publish import versions
+
+
+class Servable:
+    """A version of a model in a session of its own; see `load`.
+
+    `tf.saved_model.load` would not do: it repairs in Python what the C++ path of a server cannot find.
+
+    Args:
+        path: A folder with a ``saved_model.pb``.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        graph = tf.Graph()
+        # Without a GPU: TensorFlow shortens numbers there, and a loaded export must not take the memory of training.
+        self._session = tf.compat.v1.Session(graph=graph, config=tf.compat.v1.ConfigProto(device_count={"GPU": 0}))
+        with graph.as_default():
+            meta = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
+        self._signatures = {name: value for name, value in meta.signature_def.items() if not name.startswith("__")}
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        """The names of the signatures."""
+        return tuple(sorted(self._signatures))
+
+    def inputs(self, signature_name: str = "serving_default") -> dict[str, tf.TensorSpec]:
+        """The arguments of a signature by name."""
+        arguments = self._signature(signature_name).inputs
+        return {name: tf.TensorSpec(info.tensor_shape, info.dtype, name) for name, info in arguments.items()}
+
+    def query(self, signature_name: str = "serving_default", **inputs: Any) -> dict[str, np.ndarray]:
+        """The answers to a batch of requests, with features given by keyword; see `predict`."""
+        return self.predict(inputs, signature_name)
+
+    def predict(self, inputs: Mapping[str, Any], signature_name: str = "serving_default") -> dict[str, np.ndarray]:
+        """The answers to a batch of requests.
+
+        Args:
+            inputs: Every argument of the signature by name, each of shape (batch, ...).
+            signature_name: The signature that answers.
+
+        Returns:
+            The outputs by name, each of shape (batch, ...); strings as str.
+
+        Raises:
+            ValueError: If there is no such signature, or the names or shapes are not those it takes.
+        """
+        specs = self.inputs(signature_name)
+        if set(inputs) != set(specs):
+            raise ValueError(f"`inputs` must be the features {sorted(specs)}. Received: {sorted(inputs)}")
+        signature = self._signature(signature_name)
+        feeds = {signature.inputs[name].name: _fed(name, inputs[name], spec) for name, spec in specs.items()}
+        fetches = {name: info.name for name, info in signature.outputs.items()}
+        return {name: _decoded(value) for name, value in self._session.run(fetches, feeds).items()}
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session.close()
+
+    def __enter__(self) -> "Servable":
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    def _signature(self, name: str) -> Any:
+        errors.check_choice("signature_name", name, self.signatures)
+        return self._signatures[name]
+
+
+def _fed(name: str, values: Any, spec: tf.TensorSpec) -> np.ndarray:
+    array = np.asarray(values, dtype=spec.dtype.as_numpy_dtype)
+    if not spec.shape.is_compatible_with(array.shape):
+        raise ValueError(f"`{name}` must have shape {tuple(spec.shape)}. Received: {name}.shape={array.shape}")
+    return array
+
+
+def _decoded(values: np.ndarray) -> np.ndarray:
+    if values.dtype != object:
+        return values
+    return np.array([value.decode() for value in values.ravel()], dtype=object).reshape(values.shape)
+
+
+def load(path: str | os.PathLike[str]) -> Servable:
+    """An export in a session, to be asked from Python as TF Serving asks it.
+
+    Args:
+        path: A base folder, of which the newest version is loaded, or a version folder.
+
+    Returns:
+        A `Servable`: ``.signatures`` are its names, ``.query(signature_name, user=[...])`` its answers.
+
+    Raises:
+        FileNotFoundError: If there is no SavedModel.
+
+    Example:
+        >>> from tfrankloss.serving import load
+        >>> load("no/such/model")
+        Traceback (most recent call last):
+        FileNotFoundError: `path` must hold a SavedModel or versions of one. Received: path='no/such/model'
+    """
+    folder = Path(path)
+    found = versions(folder)
+    if found and not (folder / "saved_model.pb").exists():
+        folder = folder / str(max(found))
+    if not (folder / "saved_model.pb").exists():
+        raise FileNotFoundError(
+            f"`path` must hold a SavedModel or versions of one. {errors.received('path', os.fspath(path))}"
+        )
+    return Servable(folder)
