@@ -1,0 +1,280 @@
+"""The two-tower retrieval model: a query tower, a candidate tower and the similarity of their embeddings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfrankloss import errors
+from tfrankloss.layers import SIMILARITIES, L2Normalize, Similarity
+from tfrankloss.models import towers
+
+MODES = ("in_batch", "listwise", "pairwise", "pointwise")
+
+
+@keras.saving.register_keras_serializable(package="tfrankloss")
+class TwoTower(keras.Model):
+    """A functional Keras model of two towers; `two_tower` builds one and says what goes in and out.
+
+    Attributes:
+        query_tower: Keras model from query inputs to (B, D), as given: its embeddings are not normalised.
+        candidate_tower: Keras model from candidate inputs to (B, D), likewise.
+        similarity: "dot", "cosine" or "euclidean". With "cosine" the (B, 2, D) embeddings of mode "in_batch" are of
+            length 1 already, so the loss takes their dot product; with "euclidean" they are raw and the loss must be
+            `InBatchSoftmaxLoss(similarity="euclidean")`. `compile` refuses a loss that does not match.
+        mode: "in_batch", "listwise", "pairwise" or "pointwise".
+        temperature: What the scores of the score modes are divided by.
+        num_negatives: Explicit negatives per row in mode "in_batch", or None.
+        list_size: Candidates per list in modes "listwise" and "pairwise", or None where it varies.
+    """
+
+    def __init__(
+        self,
+        query_tower: keras.Model,
+        candidate_tower: keras.Model,
+        *,
+        similarity: str = "dot",
+        mode: str = "in_batch",
+        temperature: float = 1.0,
+        num_negatives: int | None = None,
+        list_size: int | None = None,
+        **kwargs: Any,
+    ):
+        towers.check_towers(query_tower, candidate_tower)
+        _check_settings(similarity, mode, temperature, num_negatives, list_size)
+        axes: tuple[int | None, ...] = ()
+        if mode in ("listwise", "pairwise"):
+            axes = (list_size,)
+        elif num_negatives is not None:
+            axes = (1 + num_negatives,)
+        queries, candidates = towers.list_inputs(query_tower), towers.list_inputs(candidate_tower, axes)
+        query = towers.apply_tower(query_tower, queries, lists=False)
+        candidate = towers.apply_tower(candidate_tower, candidates, lists=bool(axes))
+        if mode == "in_batch":
+            outputs = _embeddings(query, candidate, similarity)
+        else:
+            outputs = Similarity(similarity, temperature, name="scores")(query, candidate)
+        super().__init__(inputs={**queries, **candidates}, outputs=outputs, **kwargs)
+        self.query_tower = query_tower
+        self.candidate_tower = candidate_tower
+        self.similarity = similarity
+        self.mode = mode
+        self.temperature = temperature
+        self.num_negatives = num_negatives
+        self.list_size = list_size
+
+    def score(self, query_inputs: Any, candidate_inputs: Any) -> Any:
+        """Scores of candidates for their query, in any mode.
+
+        Args:
+            query_inputs: Inputs of the query tower by name, B rows each.
+            candidate_inputs: Inputs of the candidate tower by name: B rows each, or lists (B, L, ...).
+
+        Returns:
+            Scores (B,), or (B, L) for lists, higher is closer.
+        """
+        queries = towers.named("query_inputs", self.query_tower, query_inputs)
+        candidates = towers.named("candidate_inputs", self.candidate_tower, candidate_inputs)
+        first = self.candidate_tower.inputs[0]
+        lists = np.ndim(candidates[first.name]) > len(first.shape)
+        return Similarity(self.similarity, self.temperature)(
+            towers.apply_tower(self.query_tower, queries, lists=False),
+            towers.apply_tower(self.candidate_tower, candidates, lists=lists),
+        )
+
+    def embed_queries(self, query_inputs: Any, batch_size: int = 1024) -> np.ndarray:
+        """Embeddings (N, D) of query inputs as the similarity sees them: of length 1 with "cosine"."""
+        return self._embed("query_inputs", self.query_tower, query_inputs, batch_size)
+
+    def embed_candidates(self, catalog: Any, batch_size: int = 1024) -> np.ndarray:
+        """Embeddings (N, D) of a catalog of candidate inputs as the similarity sees them: of length 1 with "cosine"."""
+        return self._embed("catalog", self.candidate_tower, catalog, batch_size)
+
+    def query_encoder(self) -> keras.Model:
+        """A model from query inputs by name to embeddings (B, D) as the similarity sees them; to serve and to index."""
+        return self._encoder(self.query_tower)
+
+    def candidate_encoder(self) -> keras.Model:
+        """A model from candidate inputs by name to embeddings (B, D) as the similarity sees them."""
+        return self._encoder(self.candidate_tower)
+
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, *args: Any, **kwargs: Any) -> None:
+        """As in `keras.Model.compile`, with the loss checked against the mode and the similarity.
+
+        Raises:
+            ValueError: If the loss is one of embeddings and the model gives scores, or their similarities differ.
+        """
+        for part in keras.tree.flatten(loss):
+            _check_loss(part, self.mode, self.similarity)
+        super().compile(optimizer, loss, *args, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles as saved; Keras leaves this to any model with a `compile` of its own."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings of the constructor, both towers, and which layers they share."""
+        return {
+            "query_tower": keras.saving.serialize_keras_object(self.query_tower),
+            "candidate_tower": keras.saving.serialize_keras_object(self.candidate_tower),
+            "shared_layers": towers.shared_layers(self.query_tower, self.candidate_tower),
+            "similarity": self.similarity,
+            "mode": self.mode,
+            "temperature": self.temperature,
+            "num_negatives": self.num_negatives,
+            "list_size": self.list_size,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> "TwoTower":
+        """The model of ``config``."""
+        config = dict(config)
+        query_tower, candidate_tower = (
+            keras.saving.deserialize_keras_object(config.pop(name), custom_objects=custom_objects)
+            for name in ("query_tower", "candidate_tower")
+        )
+        candidate_tower = towers.share_layers(query_tower, candidate_tower, config.pop("shared_layers"))
+        return cls(query_tower, candidate_tower, **config)
+
+    def _embed(self, name: str, tower: keras.Model, inputs: Any, batch_size: int) -> np.ndarray:
+        errors.check_positive_integer("batch_size", batch_size)
+        arrays = {key: _batchable(value) for key, value in towers.named(name, tower, inputs).items()}
+        embeddings = tower.predict(towers.arranged(tower, arrays), batch_size=batch_size, verbose=0)
+        if self.similarity == "cosine":
+            embeddings = ops.convert_to_numpy(L2Normalize()(embeddings))
+        return embeddings
+
+    def _encoder(self, tower: keras.Model) -> keras.Model:
+        inputs = towers.list_inputs(tower)
+        embeddings = towers.apply_tower(tower, inputs, lists=False)
+        if self.similarity == "cosine":
+            embeddings = L2Normalize(name="embedding")(embeddings)
+        return keras.Model(inputs, embeddings, name=f"{tower.name}_encoder")
+
+
+def two_tower(
+    query_tower: keras.Model,
+    candidate_tower: keras.Model,
+    *,
+    similarity: str = "dot",
+    mode: str = "in_batch",
+    temperature: float = 1.0,
+    num_negatives: int | None = None,
+    list_size: int | None = None,
+    name: str | None = None,
+) -> TwoTower:
+    """A Keras model that trains a query tower and a candidate tower together.
+
+    Use mode "in_batch" when the data are positive pairs only, with `InBatchSoftmaxLoss`; "listwise" or "pairwise" when
+    each query brings a list of candidates, with the list-wise and pair-wise losses (labels < 0 mark padding, whose
+    scores are finite and without effect); "pointwise" for clicks, with
+    `keras.losses.BinaryCrossentropy(from_logits=True)`, because the scores are logits. Cosines need a temperature of
+    about 0.05 to 0.2: here in the score modes, in the loss in mode "in_batch".
+
+    The model takes one dict: the inputs of the query tower by name, (B, ...), and those of the candidate tower by name.
+
+    | mode                                    | candidate inputs              | output                    |
+    |-----------------------------------------|-------------------------------|---------------------------|
+    | "in_batch"                              | (B, ...)                      | embeddings (B, 2, D)      |
+    | "in_batch" with K = ``num_negatives``   | (B, 1 + K, ...), own first    | embeddings (B, 2 + K, D)  |
+    | "listwise", "pairwise"                  | (B, L, ...)                   | scores (B, L)             |
+    | "pointwise"                             | (B, ...)                      | scores (B,)               |
+
+    Embeddings stand as query, own candidate, negatives. With "cosine" they are of length 1 already, so the loss takes
+    their dot product (`InBatchSoftmaxLoss(similarity="dot")`, or "cosine", which is the same); with "euclidean" they
+    are raw, and the loss must have ``similarity="euclidean"``. `compile` refuses anything else.
+
+    Args:
+        query_tower: A functional or Sequential model with named inputs and one output (B, D). It may share layers with
+            the candidate tower, such as a table of item embeddings.
+        candidate_tower: Likewise, with the same D and other input names.
+        similarity: "dot", "cosine" or "euclidean" (the negative squared distance), as in `layers.Similarity`.
+        mode: "in_batch", "listwise", "pairwise" or "pointwise".
+        temperature: What scores are divided by, above 0. In mode "in_batch" it belongs to the loss and must stay 1.
+        num_negatives: Explicit negatives per row, in mode "in_batch" only.
+        list_size: Candidates per list, in modes "listwise" and "pairwise" only; None where it varies.
+        name: Name of the model.
+
+    Returns:
+        A `TwoTower`, which saves and loads as any Keras model (`import tfrankloss` before `keras.models.load_model`).
+
+    Raises:
+        TypeError: If a tower is not a Keras model.
+        ValueError: If a tower has unnamed, sparse or ragged inputs, several outputs or no fixed embedding size, if the
+            embedding sizes differ, names clash, or a setting does not belong to the mode.
+
+    Example:
+        >>> import numpy as np
+        >>> user, item = keras.Input((2,), name="user_features"), keras.Input((2,), name="item_features")
+        >>> model = two_tower(keras.Model(user, 2 * user), keras.Model(item, item + 0), mode="listwise")
+        >>> lists = {"user_features": np.array([[1.0, 3.0]]), "item_features": np.array([[[1.0, 0.0], [0.0, 1.0]]])}
+        >>> model.predict(lists, verbose=0).tolist()
+        [[2.0, 6.0]]
+
+    Source: documents, recall modes.
+    """
+    return TwoTower(
+        query_tower,
+        candidate_tower,
+        similarity=similarity,
+        mode=mode,
+        temperature=temperature,
+        num_negatives=num_negatives,
+        list_size=list_size,
+        name=name,
+    )
+
+
+def _check_settings(
+    similarity: str, mode: str, temperature: float, num_negatives: int | None, list_size: int | None
+) -> None:
+    errors.check_choice("similarity", similarity, SIMILARITIES)
+    errors.check_choice("mode", mode, MODES)
+    errors.check_positive("temperature", temperature)
+    errors.check_positive_integer("num_negatives", num_negatives, optional=True)
+    errors.check_positive_integer("list_size", list_size, optional=True)
+    if mode == "in_batch" and temperature != 1:
+        raise ValueError(
+            "`temperature` must be 1 in mode 'in_batch', where the loss has one: InBatchSoftmaxLoss(temperature=0.1). "
+            f"{errors.received('temperature', temperature)}"
+        )
+    if num_negatives is not None and mode != "in_batch":
+        raise ValueError(f"`num_negatives` must be None unless mode is 'in_batch'. Received: mode={mode!r}")
+    if list_size is not None and mode not in ("listwise", "pairwise"):
+        raise ValueError(f"`list_size` must be None unless mode is 'listwise' or 'pairwise'. Received: mode={mode!r}")
+
+
+def _check_loss(loss: Any, mode: str, similarity: str) -> None:
+    """Raise if the loss compares embeddings otherwise than the model, or is given scores to compare."""
+    of_loss = getattr(loss, "similarity", None)
+    if of_loss is None:
+        return
+    if mode != "in_batch":
+        raise ValueError(f"`loss` must take scores in mode {mode!r}, not embeddings. {errors.received('loss', loss)}")
+    allowed = {"dot": ("dot",), "cosine": ("dot", "cosine"), "euclidean": ("euclidean",)}[similarity]
+    if of_loss not in allowed:
+        raise ValueError(
+            f"`loss` must have similarity {' or '.join(map(repr, allowed))} for a model of similarity {similarity!r}. "
+            f"Received: loss.similarity={of_loss!r}"
+        )
+
+
+def _embeddings(query: Any, candidate: Any, similarity: str) -> Any:
+    """Embeddings (B, 2 + K, D): query, own candidate, negatives."""
+    if len(candidate.shape) == 2:
+        candidate = ops.expand_dims(candidate, axis=1)
+    embeddings = ops.concatenate([ops.expand_dims(query, axis=1), candidate], axis=1)
+    return L2Normalize(name="embeddings")(embeddings) if similarity == "cosine" else embeddings
+
+
+def _batchable(values: Any) -> np.ndarray:
+    """An array that Keras can cut into batches: of strings it takes Python's, neither bytes nor NumPy's fixed width."""
+    array = np.asarray(values)
+    if array.size and isinstance(array.flat[0], bytes):
+        array = np.char.decode(array.astype("S"), "utf-8")
+    return array.astype(object) if array.dtype.kind == "U" else array
