@@ -111,3 +111,10 @@ def check_file(name: str, path: str | os.PathLike[str]) -> None:
     """Raise unless ``path`` is a readable file."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"`{name}` must be an existing file. {received(name, os.fspath(path))}")
+
+
+def line_error(path: str | os.PathLike[str], number: int, rule: str, line: str) -> ValueError:
+    """The error for line ``number`` (from 1) of a text file; ``rule`` says what that line must be."""
+    shown = line.strip()
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    return ValueError(f"{os.fspath(path)}, line {number}: {rule}. {received('line', shown)}")
