@@ -1,11 +1,14 @@
 """Data for ranking: judged lists, interactions, flat rows to padded lists, and a simulated shop."""
 
+from tfrankloss.data.interactions import Interactions, load_movielens
 from tfrankloss.data.letor import load_letor
 from tfrankloss.data.lists import RankingLists, to_lists, to_rows
 
 __all__ = [
+    "Interactions",
     "RankingLists",
     "load_letor",
+    "load_movielens",
     "to_lists",
     "to_rows",
 ]
