@@ -3,12 +3,15 @@
 from tfrankloss.data.interactions import Interactions, load_movielens
 from tfrankloss.data.letor import load_letor
 from tfrankloss.data.lists import RankingLists, to_lists, to_rows
+from tfrankloss.data.synthetic import ClickLog, simulate_clicks
 
 __all__ = [
+    "ClickLog",
     "Interactions",
     "RankingLists",
     "load_letor",
     "load_movielens",
+    "simulate_clicks",
     "to_lists",
     "to_rows",
 ]
