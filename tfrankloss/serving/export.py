@@ -53,7 +53,8 @@ def export(
     of it; on any failure nothing is left.
 
     A two-tower model has ``query_tower`` and ``candidate_tower``, functional models with dict inputs, and
-    ``similarity``: "dot", "cosine", or "euclidean" for the negative squared distance. Its signatures are:
+    ``similarity``: "dot", "cosine", or "euclidean" for the negative squared distance; scores are divided by its
+    ``temperature`` if it has one. Its signatures are:
 
     - ``serving_default``: query features -> ``ids`` and ``scores`` of shape (batch, k), best first;
     - ``query_embedding``, ``candidate_embedding``: features of one side -> ``embedding`` (batch, D), as the tower

@@ -36,9 +36,12 @@ class Stage:
         if self.preprocessing is not None:
             name = f"preprocessing of {self.name}"
             _check_functional(name, self.preprocessing)
-            made, taken = _keys(self.preprocessing.output), _keys(self.model.input)
-            if made != taken:
-                raise ValueError(f"`{name}` must output what the model takes, {taken}. Received: outputs={made}")
+            made = self.preprocessing.output
+            taken = sorted(tensor.name for tensor in self.model.inputs)
+            if sorted(made) != taken if isinstance(made, dict) else len(taken) != 1:
+                raise ValueError(
+                    f"`{name}` must output a dict with the keys {taken}. {errors.received('outputs', made)}"
+                )
 
     @property
     def first(self) -> keras.Model:
@@ -50,14 +53,18 @@ class Stage:
         """The models of this stage."""
         return (self.model,) if self.preprocessing is None else (self.preprocessing, self.model)
 
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """The shape of the only output."""
+        return self.model.outputs[0].shape
+
     def __call__(self, features: Features) -> Any:
         """The output of the model for raw features, as at inference."""
         value: Any = dict(features)
-        if not isinstance(self.first.input, dict):
-            (value,) = value.values()
         for model in self.models:
-            value = model(value, training=False)
-        return value
+            value = model(_arranged(model, value), training=False)
+        (output,) = keras.tree.flatten(value)
+        return output
 
     def specs(self, list_axis: bool = False, list_size: int | None = None) -> Specs:
         """The arguments of a signature that takes this stage's raw features.
@@ -69,26 +76,30 @@ class Stage:
         Returns:
             TensorSpec by name; scalar features have shape (batch,).
         """
-        inputs = self.first.input
-        named = inputs if isinstance(inputs, dict) else {inputs.name: inputs}
+        structure = _structure(self.first)
+        named = structure if isinstance(structure, dict) else {tensor.name: tensor for tensor in self.first.inputs}
         return {key: _spec(key, tensor, list_axis, list_size) for key, tensor in named.items()}
 
 
 def _check_functional(name: str, model: Any) -> None:
     errors.check_kind(name, model, keras.Model, "a functional keras.Model")
-    try:
-        inputs = model.input
-    except (AttributeError, ValueError) as error:
+    if not getattr(model, "inputs", None):
         raise ValueError(
             f"`{name}` must be built from named keras.Input objects (functional): a signature takes its arguments from "
             f"them. {errors.received(name, model)}"
-        ) from error
-    if not isinstance(inputs, (dict, keras.KerasTensor)):
-        raise ValueError(f"`{name}` must take a dict of inputs or one input. {errors.received('inputs', inputs)}")
+        )
 
 
-def _keys(structure: Any) -> list[str] | str:
-    return sorted(structure) if isinstance(structure, dict) else "one tensor"
+def _structure(model: keras.Model) -> Any:
+    # A Sequential model has `input` only once it was called.
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+
+
+def _arranged(model: keras.Model, value: Any) -> Any:
+    """Tensors by name in the structure that the model takes; anything else is its only input."""
+    if not isinstance(value, dict):
+        value = {model.inputs[0].name: value}
+    return keras.tree.map_structure(lambda tensor: value[tensor.name], _structure(model))
 
 
 def _spec(key: str, tensor: keras.KerasTensor, list_axis: bool, list_size: int | None) -> tf.TensorSpec:

@@ -1,6 +1,7 @@
 """The candidates that a two-tower export searches: ids and embeddings, checked before anything is traced."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -120,6 +121,14 @@ def _checked_ids(values: list[Any]) -> np.ndarray:
     return array
 
 
+@dataclass(frozen=True)
+class Measure:
+    """How a two-tower model scores a pair: "dot", "cosine" or "euclidean", divided by a temperature."""
+
+    similarity: str
+    temperature: float = 1.0
+
+
 class ExactSearch(tf.Module):
     """The k best candidates of a query over the whole index, in the graph.
 
@@ -127,20 +136,20 @@ class ExactSearch(tf.Module):
 
     Args:
         index: The candidates.
-        similarity: "dot", "cosine" or "euclidean".
+        measure: How a pair is scored.
         k: How many candidates are returned, at most ``index.size``.
     """
 
-    def __init__(self, index: CandidateIndex, similarity: str, k: int):
+    def __init__(self, index: CandidateIndex, measure: Measure, k: int):
         super().__init__()
-        self._similarity = similarity
+        self._measure = measure
         self._k = k
         self._ids = tf.Variable(tf.constant(index.ids), trainable=False, name="candidate_ids")
         rows = index.embeddings.astype(np.float64)
         # Distances do not change with the origin, and near the mean their expansion loses fewest digits.
-        centre = rows.mean(axis=0) if similarity == "euclidean" else np.zeros(index.dimension)
+        centre = rows.mean(axis=0) if measure.similarity == "euclidean" else np.zeros(index.dimension)
         rows -= centre
-        if similarity == "cosine":
+        if measure.similarity == "cosine":
             norms = np.linalg.norm(rows, axis=1, keepdims=True)
             rows = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
         self._centre = tf.Variable(centre, trainable=False, name="candidate_centre", dtype=tf.float32)
@@ -149,18 +158,18 @@ class ExactSearch(tf.Module):
 
     def __call__(self, queries: tf.Tensor) -> dict[str, tf.Tensor]:
         """``ids`` and ``scores`` of shape (batch, k), best first, for embeddings of shape (batch, dimension)."""
-        queries = l2_normalize(queries) if self._similarity == "cosine" else queries - self._centre
+        queries = l2_normalize(queries) if self._measure.similarity == "cosine" else queries - self._centre
         products = tf.linalg.matmul(queries, self._columns)
-        if self._similarity == "euclidean":
+        if self._measure.similarity == "euclidean":
             # |q - c|^2 less |q|^2, which is the same for all candidates of a query.
             products = 2.0 * products - tf.reduce_sum(self._columns**2, axis=0)
         scores, rows = tf.math.top_k(products, self._k)
-        if self._similarity == "euclidean":
+        if self._measure.similarity == "euclidean":
             # The expansion cancels where a candidate is near: the scores of the chosen come from the differences.
             chosen = tf.transpose(tf.gather(self._columns, rows, axis=1), (1, 2, 0))
             scores, order = tf.math.top_k(-tf.reduce_sum((queries[:, None] - chosen) ** 2, axis=-1), self._k)
             rows = tf.gather(rows, order, batch_dims=1)
-        return {"ids": tf.gather(self._ids, rows), "scores": scores}
+        return {"ids": tf.gather(self._ids, rows), "scores": scores / self._measure.temperature}
 
 
 def l2_normalize(vectors: tf.Tensor) -> tf.Tensor:

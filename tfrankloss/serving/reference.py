@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrankloss.serving.features import Features, Specs, Stage
-from tfrankloss.serving.index import CandidateIndex
+from tfrankloss.serving.index import CandidateIndex, Measure
 
 Answers = Mapping[str, np.ndarray]
 Gap = Callable[[Features, Answers], float]
@@ -43,12 +43,12 @@ def relative_gap(actual: np.ndarray, expected: np.ndarray) -> float:
     return float(gap.max(initial=0.0)) if np.isfinite(gap).all() else float("inf")
 
 
-def pair_scores(similarity: str, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+def pair_scores(measure: Measure, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """Scores over the last axis of two arrays that broadcast."""
-    if similarity == "euclidean":
-        return -((queries - candidates) ** 2).sum(axis=-1)
-    products = (queries * candidates).sum(axis=-1)
-    if similarity == "dot":
+    if measure.similarity == "euclidean":
+        return -((queries - candidates) ** 2).sum(axis=-1) / measure.temperature
+    products = (queries * candidates).sum(axis=-1) / measure.temperature
+    if measure.similarity == "dot":
         return products
     norms = np.linalg.norm(queries, axis=-1) * np.linalg.norm(candidates, axis=-1)
     return np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
@@ -59,7 +59,7 @@ def output_gap(stage: Stage, specs: Specs, output: str) -> Gap:
     return lambda features, answers: relative_gap(answers[output], live(stage, features, specs))
 
 
-def list_gap(query: Stage, candidate: Stage, query_specs: Specs, candidate_specs: Specs, similarity: str) -> Gap:
+def list_gap(query: Stage, candidate: Stage, query_specs: Specs, candidate_specs: Specs, measure: Measure) -> Gap:
     """The gap of a signature that scores a list of candidates per query."""
 
     def gap(features: Features, answers: Answers) -> float:
@@ -68,12 +68,12 @@ def list_gap(query: Stage, candidate: Stage, query_specs: Specs, candidate_specs
             live(candidate, {name: np.asarray(features[name])[row] for name in candidate_specs}, candidate_specs)
             for row in range(len(queries))
         ]
-        return relative_gap(answers["scores"], pair_scores(similarity, queries[:, None], np.stack(lists)))
+        return relative_gap(answers["scores"], pair_scores(measure, queries[:, None], np.stack(lists)))
 
     return gap
 
 
-def top_k_gap(query: Stage, specs: Specs, index: CandidateIndex, similarity: str, k: int) -> Gap:
+def top_k_gap(query: Stage, specs: Specs, index: CandidateIndex, measure: Measure, k: int) -> Gap:
     """The gap of a signature that answers with the best k of the index, by a full sort.
 
     Candidates whose scores differ by rounding alone may change places, so each returned id is judged by the score it
@@ -82,7 +82,7 @@ def top_k_gap(query: Stage, specs: Specs, index: CandidateIndex, similarity: str
     row_of = {value: row for row, value in enumerate(index.ids.tolist())}
 
     def gap(features: Features, answers: Answers) -> float:
-        table = np.stack([_all_scores(similarity, row, index.embeddings) for row in live(query, features, specs)])
+        table = np.stack([_all_scores(measure, row, index.embeddings) for row in live(query, features, specs)])
         best = -np.sort(-table, axis=1)[:, :k]
         rows = np.array([[row_of.get(value, -1) for value in ids] for ids in answers["ids"].tolist()])
         if rows.shape != best.shape or (rows < 0).any() or any(len(set(row)) < k for row in rows.tolist()):
@@ -93,7 +93,7 @@ def top_k_gap(query: Stage, specs: Specs, index: CandidateIndex, similarity: str
     return gap
 
 
-def _all_scores(similarity: str, query: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+def _all_scores(measure: Measure, query: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
     blocks = range(0, len(embeddings), _ROWS_AT_ONCE)
     rows = (embeddings[start : start + _ROWS_AT_ONCE].astype(np.float64) for start in blocks)
-    return np.concatenate([pair_scores(similarity, query, block) for block in rows])
+    return np.concatenate([pair_scores(measure, query, block) for block in rows])

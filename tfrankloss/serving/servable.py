@@ -1,7 +1,8 @@
 """An export, asked the way TF Serving asks it: loaded into a session by tag, fed and fetched by signature."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class Servable:
         graph = tf.Graph()
         # Without a GPU: TensorFlow shortens numbers there, and a loaded export must not take the memory of training.
         self._session = tf.compat.v1.Session(graph=graph, config=tf.compat.v1.ConfigProto(device_count={"GPU": 0}))
-        with graph.as_default():
+        with graph.as_default(), _without_warnings():
             meta = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
         self._signatures = {name: value for name, value in meta.signature_def.items() if not name.startswith("__")}
 
@@ -78,6 +79,18 @@ class Servable:
     def _signature(self, name: str) -> Any:
         errors.check_choice("signature_name", name, self.signatures)
         return self._signatures[name]
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """TensorFlow advises against the one call that loads what a server loads, on every use."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _fed(name: str, values: Any, spec: tf.TensorSpec) -> np.ndarray:

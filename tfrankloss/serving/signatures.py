@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfrankloss import errors
 from tfrankloss.serving import reference
 from tfrankloss.serving.features import Features, Specs, Stage
-from tfrankloss.serving.index import CandidateIndex, ExactSearch, l2_normalize
+from tfrankloss.serving.index import CandidateIndex, ExactSearch, Measure, l2_normalize
 
 Outputs = dict[str, tf.Tensor]
 DEFAULT = "serving_default"
@@ -61,6 +61,12 @@ def plan(
     return _ranker(model, list_size, _checked(preprocessing, {"inputs"}).get("inputs"))
 
 
+def _check_output(stage: Stage, wording: str) -> None:
+    if not isinstance(stage.model.outputs, list) or len(stage.model.outputs) != 1:
+        raise ValueError(f"`{stage.name}` must have one output. {errors.received('outputs', stage.model.outputs)}")
+    errors.check_rank(f"{stage.name} output", stage.output_shape, 2, wording)
+
+
 def _checked(preprocessing: Mapping[str, keras.Model] | None, keys: set[str]) -> Mapping[str, keras.Model]:
     preprocessing = preprocessing or {}
     errors.check_kind("preprocessing", preprocessing, Mapping, "a dict of keras models")  # type: ignore[type-abstract]
@@ -72,9 +78,7 @@ def _checked(preprocessing: Mapping[str, keras.Model] | None, keys: set[str]) ->
 def _ranker(model: keras.Model, list_size: int | None, preprocessing: keras.Model | None) -> Plan:
     stage = Stage("model", model, preprocessing)
     specs = stage.specs(list_axis=True, list_size=list_size)
-    if not isinstance(model.output, keras.KerasTensor):
-        raise ValueError(f"`model` must have one output, the scores. {errors.received('outputs', model.output)}")
-    errors.check_rank("model.output", model.output.shape, 2, "(batch, list_size)")
+    _check_output(stage, "(batch, list_size)")
 
     def compute(features: dict[str, tf.Tensor]) -> Outputs:
         return {"scores": tf.cast(stage(features), tf.float32)}
@@ -98,23 +102,20 @@ def _two_tower(
     candidate = Stage("model.candidate_tower", model.candidate_tower, preprocessing.get("candidate"))
     query_specs, candidate_specs = query.specs(), candidate.specs()
     _check_towers(query, candidate, query_specs, candidate_specs)
-    score = _score(query, candidate, query_specs, candidate_specs, model.similarity, list_size)
+    measure = Measure(model.similarity, getattr(model, "temperature", 1.0))
+    score = _score(query, candidate, query_specs, candidate_specs, measure, list_size)
     if candidates is None:
         first = replace(score, name=DEFAULT)
     else:
-        first = _top_k(query, query_specs, candidates, model.similarity, k)
+        first = _top_k(query, query_specs, candidates, measure, k)
     embeddings = (_embedding("query", query, query_specs), _embedding("candidate", candidate, candidate_specs))
     return Plan((first, *embeddings, score), (*query.models, *candidate.models), {**query_specs, **candidate_specs})
 
 
 def _check_towers(query: Stage, candidate: Stage, query_specs: Specs, candidate_specs: Specs) -> None:
     for stage in (query, candidate):
-        if not isinstance(stage.model.output, keras.KerasTensor):
-            raise ValueError(f"`{stage.name}` must have one output, the embedding. Received: {stage.model.output!r}")
-        errors.check_rank(f"{stage.name}.output", stage.model.output.shape, 2, "(batch, dimension)")
-    errors.check_same_shape(
-        "query_tower.output", query.model.output.shape, "candidate_tower.output", candidate.model.output.shape
-    )
+        _check_output(stage, "(batch, dimension)")
+    errors.check_same_shape("query_tower.output", query.output_shape, "candidate_tower.output", candidate.output_shape)
     shared = sorted(set(query_specs) & set(candidate_specs))
     if shared:
         raise ValueError(
@@ -134,18 +135,18 @@ def _embedding(side: str, stage: Stage, specs: Specs) -> Signature:
     return Signature(f"{side}_embedding", specs, compute, reference.output_gap(stage, specs, "embedding"))
 
 
-def _top_k(query: Stage, specs: Specs, candidates: CandidateIndex, similarity: str, k: int) -> Signature:
+def _top_k(query: Stage, specs: Specs, candidates: CandidateIndex, measure: Measure, k: int) -> Signature:
     errors.check_kind("candidates", candidates, CandidateIndex, "a CandidateIndex or None")
     errors.check_positive_integer("k", k)
     if k > candidates.size:
         raise ValueError(f"`k` must be at most the {candidates.size} candidates. {errors.received('k', k)}")
-    errors.check_same_shape("candidates", (None, candidates.dimension), "query_tower.output", query.model.output.shape)
-    search = ExactSearch(candidates, similarity, k)
+    errors.check_same_shape("candidates", (None, candidates.dimension), "query_tower.output", query.output_shape)
+    search = ExactSearch(candidates, measure, k)
 
     def compute(features: dict[str, tf.Tensor]) -> Outputs:
         return search(_embed(query, features))
 
-    return Signature(DEFAULT, specs, compute, reference.top_k_gap(query, specs, candidates, similarity, k))
+    return Signature(DEFAULT, specs, compute, reference.top_k_gap(query, specs, candidates, measure, k))
 
 
 def _score(
@@ -153,7 +154,7 @@ def _score(
     candidate: Stage,
     query_specs: Specs,
     candidate_specs: Specs,
-    similarity: str,
+    measure: Measure,
     list_size: int | None,
 ) -> Signature:
     lists = {
@@ -167,15 +168,17 @@ def _score(
         # The tower embeds the candidates of all lists as one batch.
         flat = {name: tf.reshape(features[name], (-1, *candidate_specs[name].shape[1:])) for name in lists}
         embeddings = tf.reshape(_embed(candidate, flat), (shape[0], shape[1], queries.shape[-1]))
-        return {"scores": _pair_scores(similarity, queries[:, None], embeddings)}
+        return {"scores": _pair_scores(measure, queries[:, None], embeddings)}
 
-    gap = reference.list_gap(query, candidate, query_specs, candidate_specs, similarity)
+    gap = reference.list_gap(query, candidate, query_specs, candidate_specs, measure)
     return Signature("score", {**query_specs, **lists}, compute, gap, frozenset(lists))
 
 
-def _pair_scores(similarity: str, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
-    if similarity == "euclidean":
-        return -tf.reduce_sum((queries - candidates) ** 2, axis=-1)
-    if similarity == "cosine":
-        queries, candidates = l2_normalize(queries), l2_normalize(candidates)
-    return tf.reduce_sum(queries * candidates, axis=-1)
+def _pair_scores(measure: Measure, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+    if measure.similarity == "euclidean":
+        scores = -tf.reduce_sum((queries - candidates) ** 2, axis=-1)
+    elif measure.similarity == "cosine":
+        scores = tf.reduce_sum(l2_normalize(queries) * l2_normalize(candidates), axis=-1)
+    else:
+        scores = tf.reduce_sum(queries * candidates, axis=-1)
+    return scores / measure.temperature

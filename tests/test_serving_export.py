@@ -1,0 +1,327 @@
+"""What an export answers, against NumPy over the live towers, in the session that TF Serving would open."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfrankloss import models, serving
+from tfrankloss.models.two_tower import MODES
+from tfrankloss.serving.signatures import plan
+
+SIMILARITIES = ("dot", "cosine", "euclidean")
+WORDS = [f"u{number}" for number in range(30)]
+
+
+def towers(similarity="dot", dimension=6, temperature=1.0):
+    """A two-tower model of integers: a user with a history, an item with a price."""
+    user, history = keras.Input((), name="user", dtype="int32"), keras.Input((4,), name="history", dtype="int32")
+    pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(50, dimension)(history))
+    query = keras.Model(
+        {"user": user, "history": history},
+        keras.layers.Dense(dimension)(keras.layers.Embedding(31, dimension)(user) + pooled),
+    )
+    item, price = keras.Input((), name="item", dtype="int32"), keras.Input((1,), name="price")
+    joined = keras.layers.concatenate([keras.layers.Embedding(50, dimension)(item), price])
+    candidate = keras.Model({"item": item, "price": price}, keras.layers.Dense(dimension)(joined))
+    # Embeddings start so near zero that a wrong similarity would hide in the tolerance.
+    for weight in (*query.weights, *candidate.weights):
+        weight.assign(np.random.default_rng(len(weight.shape)).normal(size=weight.shape))
+    return SimpleNamespace(
+        query_tower=query, candidate_tower=candidate, similarity=similarity, mode="in_batch", temperature=temperature
+    )
+
+
+def words_to_users():
+    """Preprocessing from raw user ids to the integers of `towers`."""
+    user_id, history = keras.Input((), name="user_id", dtype="string"), keras.Input((4,), name="history", dtype="int32")
+    lookup = keras.layers.StringLookup(vocabulary=WORDS)
+    return {
+        "query": keras.Model({"user_id": user_id, "history": history}, {"user": lookup(user_id), "history": history})
+    }
+
+
+def catalog(size=40):
+    generator = np.random.default_rng(3)
+    return {"item": np.arange(size, dtype=np.int32), "price": generator.random(size).astype(np.float32)}
+
+
+def index_of(model, ids=None, size=40):
+    ids = [f"item-{number}" for number in range(size)] if ids is None else ids
+    return serving.CandidateIndex.from_model(model, catalog(size), ids, batch_size=16)
+
+
+def queries(size, generator=None):
+    generator = generator or np.random.default_rng(size)
+    return {
+        "user": generator.integers(0, 31, size).astype(np.int32),
+        "history": generator.integers(0, 50, (size, 4)).astype(np.int32),
+    }
+
+
+def table(model, query_inputs, candidate_inputs):
+    """Scores of all candidates for each query: float64, one pair at a time."""
+    left = model.query_tower(query_inputs).numpy().astype(np.float64)
+    right = model.candidate_tower(candidate_inputs).numpy().astype(np.float64)
+    scores = np.zeros((len(left), len(right)))
+    for row, query in enumerate(left):
+        for column, candidate in enumerate(right):
+            if model.similarity == "euclidean":
+                scores[row, column] = -sum((a - b) ** 2 for a, b in zip(query, candidate, strict=True))
+            else:
+                scores[row, column] = query @ candidate
+                if model.similarity == "cosine":
+                    scores[row, column] /= np.sqrt(query @ query) * np.sqrt(candidate @ candidate)
+    return scores / model.temperature
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("ids", [None, np.arange(40) * 10**12], ids=["strings", "integers"])
+def test_top_k_is_a_full_sort(tmp_path, similarity, ids):
+    model = towers(similarity, temperature=0.5)
+    index = index_of(model, ids)
+    result = serving.export(model, tmp_path / "movies", candidates=index, k=5)
+    assert result.path == tmp_path / "movies" / "1" and result.version == 1
+    assert result.signatures == ("serving_default", "query_embedding", "candidate_embedding", "score")
+    assert all(entry["largest_difference"] < 1e-5 for entry in result.report.values())
+    with serving.load(tmp_path / "movies") as servable:
+        for size in (1, 2, 7):
+            features = queries(size)
+            scores = table(model, features, catalog())
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+            answers = servable.query(**features)
+            assert answers["ids"].tolist() == index.ids[order].tolist()
+            np.testing.assert_allclose(answers["scores"], np.take_along_axis(scores, order, 1), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_score_and_embeddings(tmp_path, similarity):
+    model = towers(similarity)
+    serving.export(model, tmp_path, candidates=index_of(model), k=3)
+    servable = serving.load(tmp_path / "1")
+    features, lists = queries(3), {name: values[:12].reshape(3, 4) for name, values in catalog().items()}
+    scores = servable.query("score", **features, **lists)["scores"]
+    expected = table(model, features, {name: values[:12] for name, values in catalog().items()})
+    rows = np.arange(3)
+    np.testing.assert_allclose(scores, expected.reshape(3, 3, 4)[rows, rows], rtol=1e-5, atol=1e-5)
+    for signature, tower, inputs in (
+        ("query_embedding", model.query_tower, features),
+        ("candidate_embedding", model.candidate_tower, catalog()),
+    ):
+        embedding = servable.query(signature_name=signature, **inputs)["embedding"]
+        np.testing.assert_allclose(embedding, tower(inputs).numpy(), rtol=1e-5, atol=1e-6)
+    # One value per row: a trailing axis of one makes REST clients fail.
+    assert servable.inputs("candidate_embedding")["price"].shape.as_list() == [None]
+    assert servable.inputs("score")["price"].shape.as_list() == [None, None]
+
+
+def test_session_is_bit_equal_to_the_traced_function(tmp_path):
+    model = towers("cosine")
+    index = index_of(model)
+    serving.export(model, tmp_path, candidates=index, k=5)
+    planned = plan(model, index, 5)
+    with serving.load(tmp_path) as servable:
+        for signature in planned.signatures[:3]:
+            specs = signature.inputs
+            source = queries(7) if "user" in specs else {name: values[:7] for name, values in catalog().items()}
+            live = tf.function(signature.compute)(
+                {name: tf.constant(source[name], specs[name].dtype) for name in specs}
+            )
+            for name, values in servable.predict(source, signature.name).items():
+                if values.dtype == object:
+                    values = np.array([value.encode() for value in values.ravel()], object).reshape(values.shape)
+                np.testing.assert_array_equal(values, live[name].numpy())
+
+
+def test_strings_at_serving_integers_in_training(tmp_path):
+    model = towers()
+    index = index_of(model)
+    result = serving.export(model, tmp_path, candidates=index, k=4, preprocessing=words_to_users())
+    history = np.zeros((3, 4), np.int32)
+    with serving.load(result.path) as servable:
+        assert servable.inputs()["user_id"].dtype == tf.string and "user" not in servable.inputs()
+        answers = servable.query(user_id=["u0", "u29", "nobody"], history=history)
+    # StringLookup gives 0 to the unknown and the vocabulary follows.
+    scores = table(model, {"user": np.array([1, 30, 0]), "history": history}, catalog())
+    assert answers["ids"].tolist() == index.ids[np.argsort(-scores, axis=1)[:, :4]].tolist()
+
+
+def test_another_process_with_tensorflow_alone(tmp_path):
+    model = towers("euclidean")
+    result = serving.export(model, tmp_path, candidates=index_of(model), k=2, preprocessing=words_to_users())
+    script = f"""
+import sys, tensorflow as tf
+session = tf.compat.v1.Session(graph=tf.Graph())
+with session.graph.as_default():
+    signature = tf.compat.v1.saved_model.load(session, ["serve"], {str(result.path)!r}).signature_def["serving_default"]
+feeds = {{signature.inputs["user_id"].name: ["u7"], signature.inputs["history"].name: [[0, 0, 0, 0]]}}
+print([value.decode() for value in session.run(signature.outputs["ids"].name, feeds)[0]])
+assert "keras" not in sys.modules and "tfrankloss" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""}
+    )
+    scores = table(model, {"user": np.array([8]), "history": np.zeros((1, 4), np.int32)}, catalog())
+    best = [f"item-{number}" for number in np.argsort(-scores[0])[:2]]
+    assert done.stdout.splitlines()[-1] == str(best), done.stderr[-2000:]
+
+
+def test_without_candidates_the_default_scores(tmp_path):
+    model = towers()
+    result = serving.export(model, tmp_path, list_size=4)
+    with serving.load(tmp_path) as servable:
+        assert servable.inputs()["item"].shape.as_list() == [None, 4]
+        request = {**queries(2), **{name: values[:8].reshape(2, 4) for name, values in catalog().items()}}
+        answers = [servable.predict(request, name)["scores"] for name in ("serving_default", "score")]
+    np.testing.assert_array_equal(*answers)
+    assert result.report["score"]["requests"] == 4
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_two_tower_class(tmp_path, mode):
+    parts = towers()
+    model = models.two_tower(
+        parts.query_tower,
+        parts.candidate_tower,
+        mode=mode,
+        similarity="cosine",
+        temperature=1 if mode == "in_batch" else 0.1,
+    )
+    index = serving.CandidateIndex.from_model(model, catalog(), list("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN"))
+    serving.export(model, tmp_path, candidates=index, k=3)
+    lists = {name: values[:12].reshape(3, 4) for name, values in catalog().items()}
+    with serving.load(tmp_path) as servable:
+        scores = servable.query("score", **queries(3), **lists)["scores"]
+    np.testing.assert_allclose(scores, model.score(queries(3), lists), rtol=1e-5, atol=1e-5)
+
+
+def test_cosine_of_a_zero_vector_is_zero(tmp_path):
+    query, item = keras.Input((2,), name="query"), keras.Input((2,), name="item")
+    model = SimpleNamespace(query_tower=keras.Model(query, query * 1.0), candidate_tower=keras.Model(item, item * 1.0))
+    model.similarity = "cosine"
+    index = serving.CandidateIndex([5, 6, 7], [[0, 0], [3, 4], [-3, -4]])
+    serving.export(model, tmp_path, candidates=index, k=3)
+    with serving.load(tmp_path) as servable:
+        answers = servable.query(query=[[0, 0], [6, 8]])
+        scored = servable.query("score", query=[[6, 8]], item=[[[0, 0], [3, 4]]])["scores"]
+    np.testing.assert_allclose(answers["scores"], [[0, 0, 0], [1, 0, -1]], atol=1e-6)
+    assert answers["ids"][1].tolist() == [6, 5, 7]
+    np.testing.assert_allclose(scored, [[0, 1]], atol=1e-6)
+
+
+def test_euclidean_far_from_the_origin(tmp_path):
+    # |q|^2 - 2qc + |c|^2 alone would lose every digit here.
+    generator = np.random.default_rng(0)
+    rows = (1000 + generator.random((500, 8))).astype(np.float32)
+    query, item = keras.Input((8,), name="query"), keras.Input((8,), name="item")
+    model = SimpleNamespace(query_tower=keras.Model(query, query * 1.0), candidate_tower=keras.Model(item, item * 1.0))
+    model.similarity = "euclidean"
+    serving.export(model, tmp_path, candidates=serving.CandidateIndex(np.arange(500), rows), k=3)
+    with serving.load(tmp_path) as servable:
+        answers = servable.query(query=rows[:9])
+    assert answers["ids"][:, 0].tolist() == list(range(9))
+    expected = -np.sort(((rows[:9, None].astype(np.float64) - rows) ** 2).sum(-1), axis=1)[:, :3]
+    np.testing.assert_allclose(answers["scores"], expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("list_size", [None, 6])
+def test_ranker(tmp_path, list_size):
+    model = models.mlp_scorer(num_features=5, hidden=(8,), dropout=0.5)
+    serving.export(model, tmp_path, list_size=list_size)
+    features = np.random.default_rng(0).normal(size=(3, 6, 5)).astype(np.float32)
+    with serving.load(tmp_path) as servable:
+        assert servable.signatures == ("serving_default",)
+        assert servable.inputs()["features"].shape.as_list() == [None, list_size, 5]
+        scores = servable.query(features=features)["scores"]
+    assert scores.shape == (3, 6)
+    np.testing.assert_allclose(scores, model({"features": features}, training=False), rtol=1e-5, atol=1e-6)
+
+
+def test_ranker_with_raw_strings(tmp_path):
+    words, price = keras.Input((None,), name="word", dtype="string"), keras.Input((None,), name="price")
+    number = keras.Input((None,), name="number", dtype="int64")
+    raw = keras.Model(
+        {"word": words, "price": price},
+        {"number": keras.layers.StringLookup(vocabulary=["a", "b"])(words), "price": price},
+    )
+    scored = keras.ops.squeeze(keras.layers.Embedding(3, 1)(number), -1) + price
+    model = keras.Model({"number": number, "price": price}, scored)
+    serving.export(model, tmp_path, preprocessing={"inputs": raw})
+    with serving.load(tmp_path) as servable:
+        scores = servable.query(word=[["b", "?", "a"]], price=[[1, 2, 3]])["scores"]
+    np.testing.assert_allclose(
+        scores, model({"number": np.array([[2, 0, 1]]), "price": np.array([[1.0, 2.0, 3.0]])}), rtol=1e-6
+    )
+
+
+def test_bfloat16_answers_in_float32(tmp_path):
+    features = keras.Input((3, 4), name="features")
+    dense = keras.layers.Dense(1, dtype="bfloat16")
+    model = keras.Model(features, keras.ops.squeeze(dense(features), -1))
+    assert model.output.dtype == "bfloat16"
+    serving.export(model, tmp_path)
+    with serving.load(tmp_path) as servable:
+        assert servable.query(features=np.ones((2, 3, 4)))["scores"].dtype == np.float32
+
+
+def test_parameters_are_on_disk_once(tmp_path):
+    user, item = keras.Input((), name="user", dtype="int32"), keras.Input((), name="item", dtype="int32")
+    model = SimpleNamespace(
+        query_tower=keras.Model({"user": user}, keras.layers.Embedding(200_000, 64)(user)),
+        candidate_tower=keras.Model({"item": item}, keras.layers.Embedding(50, 64)(item)),
+        similarity="dot",
+    )
+    result = serving.export(model, tmp_path, candidates=serving.CandidateIndex.from_model(
+        model, {"item": np.arange(50)}, np.arange(50)
+    ), k=5)  # fmt: skip
+    parameters = 4 * 64 * (200_000 + 50 + 50)
+    assert 51_000_000 < parameters < result.size_bytes < 53_000_000
+    assert result.size_bytes == sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_given_probe_is_used(tmp_path):
+    features = keras.Input((2, 3), name="features")
+    model = keras.Model(features, keras.ops.sum(keras.ops.log(features), -1))
+    with pytest.raises(ValueError, match=r"finite outputs.*probe"):
+        serving.export(model, tmp_path)
+    serving.export(model, tmp_path, probe={"features": np.ones((2, 2, 3))})
+    with pytest.raises(ValueError, match="`features` must have shape"):
+        serving.export(model, tmp_path, probe={"features": np.ones((2, 3))})
+    with pytest.raises(ValueError, match="`probe` must hold the features"):
+        serving.export(model, tmp_path, probe={"feature": np.ones((2, 2, 3))})
+
+
+def test_verify_finds_another_model(tmp_path):
+    model = towers()
+    index = index_of(model)
+    serving.export(model, tmp_path, candidates=index, k=5)
+    assert set(serving.verify(tmp_path, model, candidates=index, k=5)) == set(serving.load(tmp_path).signatures)
+    shuffled = serving.CandidateIndex(index.ids[::-1], index.embeddings)
+    with pytest.raises(ValueError, match="'serving_default' differs"):
+        serving.verify(tmp_path, model, candidates=shuffled, k=5)
+    weight = model.candidate_tower.weights[-1]
+    weight.assign(weight + 0.01)
+    with pytest.raises(ValueError, match="'candidate_embedding' differs"):
+        serving.verify(tmp_path, model, candidates=index, k=5)
+
+
+def test_load_takes_the_newest_version(tmp_path):
+    features = keras.Input((2, 1), name="features")
+    for number in range(1, 12):
+        model = keras.Model(features, keras.ops.squeeze(features, -1) * float(number))
+        if number in (1, 2, 10):
+            serving.export(model, tmp_path, version=number)
+    with serving.load(tmp_path) as newest, serving.load(tmp_path / "2") as second:
+        assert newest.query(features=[[[1], [2]]])["scores"].tolist() == [[10, 20]]
+        assert second.query(features=[[[1], [2]]])["scores"].tolist() == [[2, 4]]
+        with pytest.raises(ValueError, match="`inputs` must be the features"):
+            newest.query(feature=[[[1], [2]]])
+        with pytest.raises(ValueError, match="`features` must have shape"):
+            newest.query(features=[[1, 2, 3]])
+        with pytest.raises(ValueError, match="`signature_name` must be one of"):
+            newest.query("no_such", features=[[[1], [2]]])
