@@ -1,0 +1,80 @@
+"""Gains of labels, discounts of ranks, and the DCG they make.
+
+A gain is a function of labels, a discount a function of ranks (1-based); both are given by name or as a function of a
+tensor. Ranks are an argument, so that the same formula serves exact ranks and smooth ones.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfrankloss import errors
+from tfrankloss.functional import lists
+
+Tensor = Any
+Transform = Callable[[Tensor], Tensor]
+
+
+def exponential_gain(labels: Tensor) -> Tensor:
+    """2^label - 1: the usual gain of graded relevance (Burges et al. 2005)."""
+    return ops.power(ops.cast(2.0, labels.dtype), labels) - 1
+
+
+def linear_gain(labels: Tensor) -> Tensor:
+    """The label itself."""
+    return labels
+
+
+def log2_discount(ranks: Tensor) -> Tensor:
+    """1 / log2(1 + rank): the usual discount of DCG (Jarvelin and Kekalainen 2002)."""
+    return 1 / ops.log2(1 + ranks)
+
+
+def reciprocal_discount(ranks: Tensor) -> Tensor:
+    """1 / rank."""
+    return 1 / ranks
+
+
+GAINS: dict[str, Transform] = {"exponential": exponential_gain, "linear": linear_gain}
+DISCOUNTS: dict[str, Transform] = {"log2": log2_discount, "reciprocal": reciprocal_discount}
+
+
+def get_gain(gain: str | Transform) -> Transform:
+    """The gain function of a name, or the function itself."""
+    return _get("gain", gain, GAINS)
+
+
+def get_discount(discount: str | Transform) -> Transform:
+    """The discount function of a name, or the function itself."""
+    return _get("discount", discount, DISCOUNTS)
+
+
+def from_setting(setting: Any) -> Any:
+    """A gain or discount as a constructor receives it: names and functions as they are, saved functions restored."""
+    return keras.saving.deserialize_keras_object(setting) if isinstance(setting, dict) else setting
+
+
+def to_setting(setting: Any) -> Any:
+    """A gain or discount as a config stores it: the reverse of ``from_setting``."""
+    return keras.saving.serialize_keras_object(setting) if callable(setting) else setting
+
+
+def _get(argument: str, identifier: str | Transform, table: dict[str, Transform]) -> Transform:
+    if callable(identifier):
+        return identifier
+    errors.check_choice(argument, identifier, table)
+    return table[identifier]
+
+
+def cutoff(ranks: Tensor, k: int | None) -> Tensor:
+    """1 where the rank is at most ``k`` (everywhere if ``k`` is None), else 0."""
+    return ops.ones_like(ranks) if k is None else ops.cast(ranks <= k, ranks.dtype)
+
+
+def ideal_dcg(gains: Tensor, mask: Tensor, discount: Transform, k: int | None) -> Tensor:
+    """The DCG (B,) of each list in the order of descending gain."""
+    sorted_gains = lists.take(ops.where(mask, gains, 0.0), lists.descending_order(gains, mask))
+    ranks = lists.places(gains)
+    return ops.sum(sorted_gains * discount(ranks) * cutoff(ranks, k), axis=1)

@@ -1,0 +1,169 @@
+"""Masks, order, ties and suffix sums of padded lists: what every loss and metric stands on.
+
+A batch of lists is ``labels`` (B, L), ``scores`` (B, L) and a boolean ``mask`` (B, L) that is True at items and False
+at padding. Everything here works on tensors of any Keras backend, with static or dynamic B and L.
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from tfrankloss import errors
+
+Tensor = Any
+
+# Stands for minus infinity where exp() follows: exp underflows to 0, and no inf - inf can arise.
+LOWEST = -1e37
+# Scores beyond this are moved to it: sums over lists stay finite in float32.
+LARGEST_SCORE = 1e30
+# Suffix sums run over blocks of this many places: pairs inside a block, then pairs of blocks.
+BLOCK = 32
+
+
+def prepare(labels: Tensor, scores: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Labels, scores and mask as clean tensors: one float dtype, zeros at padding.
+
+    Whatever stands in the padded places (NaN and inf included) is gone afterwards, from the value and from the
+    gradient. float16 and bfloat16 scores become float32.
+
+    Args:
+        labels: (B, L) graded relevance; a negative label marks padding.
+        scores: (B, L) scores of any float dtype.
+        mask: (B, L) booleans, True at items; None takes every item with a label of at least 0. An item counts only
+            if both agree.
+
+    Returns:
+        ``labels`` and ``scores`` in the computing dtype, and the boolean ``mask``, each (B, L).
+
+    Raises:
+        ValueError: If the shapes are not (batch, list_size) and equal as far as they are known.
+    """
+    scores = ops.convert_to_tensor(scores)
+    labels = ops.convert_to_tensor(labels)
+    errors.check_rank("scores", scores.shape, 2, "(batch, list_size)")
+    errors.check_same_shape("labels", labels.shape, "scores", scores.shape)
+    scores = ops.cast(scores, computing_dtype(scores.dtype))
+    labels = ops.cast(labels, scores.dtype)
+    valid = labels >= 0
+    if mask is not None:
+        mask = ops.convert_to_tensor(mask, dtype="bool")
+        errors.check_same_shape("mask", mask.shape, "scores", scores.shape)
+        valid = ops.logical_and(valid, mask)
+    zeros = ops.zeros_like(scores)
+    scores = ops.clip(ops.where(valid, scores, zeros), -LARGEST_SCORE, LARGEST_SCORE)
+    return ops.where(valid, labels, zeros), scores, valid
+
+
+def computing_dtype(dtype: Any) -> str:
+    """The dtype that a loss of scores of ``dtype`` is computed in: float64 stays, all else is float32."""
+    return "float64" if "float64" in str(dtype) else "float32"
+
+
+def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
+    """log(sum(exp(values))) over the items of each list, (B, 1); lists without items give about ``LOWEST``."""
+    return ops.logsumexp(ops.where(mask, values, LOWEST), axis=1, keepdims=True)
+
+
+def masked_log_softmax(values: Tensor, mask: Tensor) -> Tensor:
+    """log softmax over the items of each list, (B, L); 0 at padding."""
+    return ops.where(mask, values - masked_logsumexp(values, mask), 0.0)
+
+
+def descending_order(keys: Tensor, mask: Tensor) -> Tensor:
+    """Indices (B, L) that sort each list by descending key, padding last, equal keys in input order.
+
+    The order carries no gradient. All backends sort stably, also those whose interface does not promise it: a test
+    holds them to that.
+    """
+    ascending = ops.where(mask, -keys, float("inf"))
+    return ops.argsort(ops.stop_gradient(ascending), axis=1)
+
+
+def take(values: Tensor, order: Tensor) -> Tensor:
+    """``values`` (B, L) in the order of the indices ``order`` (B, L)."""
+    return ops.take_along_axis(values, order, axis=1)
+
+
+def put_back(values: Tensor, order: Tensor) -> Tensor:
+    """The reverse of ``take``: values in sorted order back at the places they came from."""
+    return take(values, ops.argsort(order, axis=1))
+
+
+def places(like: Tensor) -> Tensor:
+    """The places 1, 2, ..., L as a (1, L) tensor of the dtype of ``like`` (B, L)."""
+    return ops.cast(ops.arange(1, ops.shape(like)[1] + 1), like.dtype)[None, :]
+
+
+class TieGroups(NamedTuple):
+    """Runs of equal keys in sorted lists; every field tells, at each place, of the run which that place is in.
+
+    Attributes:
+        segments: (B * L,) number of the run, unique over the whole batch.
+        first: (B, L) place (1-based) of the first member of the run.
+        size: (B, L) number of members of the run.
+    """
+
+    segments: Tensor
+    first: Tensor
+    size: Tensor
+
+
+def tie_groups(sorted_keys: Tensor, sorted_mask: Tensor) -> TieGroups:
+    """The runs of equal keys in lists sorted by key; padding forms one run of its own, after all others."""
+    batch, length = ops.shape(sorted_keys)[0], ops.shape(sorted_keys)[1]
+    same = ops.logical_and(
+        ops.equal(sorted_keys[:, 1:], sorted_keys[:, :-1]), ops.equal(sorted_mask[:, 1:], sorted_mask[:, :-1])
+    )
+    starts = ops.concatenate([ops.zeros((batch, 1), "int32"), 1 - ops.cast(same, "int32")], axis=1)
+    run = ops.cumsum(starts, axis=1)
+    segments = ops.reshape(run + length * ops.arange(batch)[:, None], (-1,))
+    counts = ops.segment_sum(ops.ones_like(segments), segments, num_segments=batch * length)
+    counts = ops.reshape(counts, (batch, length))
+    size = take(counts, run)
+    first = take(ops.cumsum(counts, axis=1), run) - size + 1
+    dtype = sorted_keys.dtype
+    return TieGroups(segments, ops.cast(first, dtype), ops.cast(size, dtype))
+
+
+def group_sum(values: Tensor, groups: TieGroups) -> Tensor:
+    """The sum of ``values`` (B, L) or (B, L, C) over each place's run, at every place of it."""
+    shape = ops.shape(values)
+    flat = ops.reshape(values, (shape[0] * shape[1], *shape[2:]))
+    totals = ops.segment_sum(flat, groups.segments, num_segments=shape[0] * shape[1])
+    return ops.reshape(ops.take(totals, groups.segments, axis=0), shape)
+
+
+def group_max(values: Tensor, groups: TieGroups) -> Tensor:
+    """The largest of ``values`` (B, L) in each place's run, at every place of it."""
+    shape = ops.shape(values)
+    largest = ops.segment_max(ops.reshape(values, (-1,)), groups.segments, num_segments=shape[0] * shape[1])
+    return ops.reshape(ops.take(largest, groups.segments, axis=0), shape)
+
+
+def group_mean(values: Tensor, groups: TieGroups) -> Tensor:
+    """The mean of ``values`` (B, L) over each place's run, at every place of it."""
+    return group_sum(values, groups) / groups.size
+
+
+def suffix_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
+    """At each place the logsumexp of all items from there to the end of the list, (B, L).
+
+    Stable for any range of values, value and gradient: no prefix is ever subtracted, every sum has its own maximum.
+    Places after the last item hold about ``LOWEST``.
+    """
+    batch, length = ops.shape(values)[0], ops.shape(values)[1]
+    missing = (BLOCK - length % BLOCK) % BLOCK
+    filled = ops.concatenate(
+        [ops.where(mask, values, LOWEST), ops.full((batch, missing), LOWEST, dtype=values.dtype)], axis=1
+    )
+    blocks = ops.reshape(filled, (batch, -1, BLOCK))
+    inside = _triangle_logsumexp(blocks, strict=False)
+    behind = _triangle_logsumexp(inside[:, :, 0], strict=True)
+    return ops.reshape(ops.logaddexp(inside, behind[:, :, None]), (batch, -1))[:, :length]
+
+
+def _triangle_logsumexp(values: Tensor, strict: bool) -> Tensor:
+    """At each place of the last axis the logsumexp from there (after there, if ``strict``) to the end."""
+    index = ops.arange(ops.shape(values)[-1])
+    counted = index[None, :] > index[:, None] if strict else index[None, :] >= index[:, None]
+    return ops.logsumexp(ops.where(counted, ops.expand_dims(values, -2), LOWEST), axis=-1)

@@ -1,0 +1,137 @@
+"""List-wise losses: softmax cross entropy, ListNet, KL and the softmax family's shared parts.
+
+Every function takes ``labels``, ``scores`` (B, L) and an optional boolean ``mask`` and returns the loss of each item,
+(B, L); the loss of a list is the sum of its items.
+"""
+
+from typing import Any
+
+from keras import ops
+
+from tfrankloss import errors
+from tfrankloss.functional import lists
+
+Tensor = Any
+
+
+def softmax_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Softmax cross entropy of each item, weighed by its label.
+
+    The plain choice for clicks and for graded labels alike; it is not normalised, so a list counts in proportion to
+    the sum of its labels. Ties need no rule. A list whose labels are all 0 has loss 0.
+
+    .. math:: \ell_i = -y_i \log \mathrm{softmax}(s)_i
+
+    Args:
+        labels: (B, L) relevance of at least 0; negative marks padding.
+        scores: (B, L) scores.
+        mask: (B, L) booleans, False at padding; None where labels alone tell.
+
+    Returns:
+        (B, L) loss per item, 0 at padding.
+
+    Raises:
+        ValueError: If the shapes differ or are not (batch, list_size).
+
+    Example:
+        >>> from tfrankloss.functional import softmax_loss
+        >>> loss = softmax_loss([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])
+        >>> print([round(float(item), 4) for item in loss[0]])
+        [1.0395, 0.0, 3.0791]
+
+    Source: Bruch et al., "An Analysis of the Softmax Cross Entropy Loss for Learning-to-Rank", ICTIR 2019.
+    """
+    labels, scores, mask = lists.prepare(labels, scores, mask)
+    return -labels * lists.masked_log_softmax(scores, mask)
+
+
+def list_net_loss(
+    labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, label_temperature: float = 1.0
+) -> Tensor:
+    r"""Cross entropy between the top-one probabilities of the labels and of the scores.
+
+    Like ``softmax_loss`` with every list counting the same. Label differences act through an exponential:
+    ``label_temperature`` below 1 sharpens them. A list whose labels are all 0 says nothing and has loss 0.
+
+    .. math:: \ell_i = -p_i \log q_i, \quad p = \mathrm{softmax}(y / T), \quad q = \mathrm{softmax}(s)
+
+    Args:
+        labels: (B, L) relevance of at least 0; negative marks padding.
+        scores: (B, L) scores.
+        mask: (B, L) booleans, False at padding; None where labels alone tell.
+        label_temperature: T > 0, divides the labels.
+
+    Returns:
+        (B, L) loss per item, 0 at padding.
+
+    Raises:
+        ValueError: If the shapes differ or are not (batch, list_size), or T is not positive.
+
+    Example:
+        >>> from tfrankloss.functional import list_net_loss
+        >>> loss = list_net_loss([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])
+        >>> print([round(float(item), 4) for item in loss[0]])
+        [0.2544, 0.0756, 1.0242]
+
+    Source: Cao et al., "Learning to Rank: From Pairwise Approach to Listwise Approach", ICML 2007.
+    """
+    errors.check_positive("label_temperature", label_temperature)
+    labels, scores, mask = lists.prepare(labels, scores, mask)
+    targets, _ = _label_distribution(labels, mask, label_temperature)
+    return -targets * lists.masked_log_softmax(scores, mask)
+
+
+def kl_listwise_loss(
+    labels: Tensor,
+    scores: Tensor,
+    mask: Tensor | None = None,
+    *,
+    label_temperature: float = 1.0,
+    labels_are_probabilities: bool = False,
+) -> Tensor:
+    r"""Kullback-Leibler divergence from the score distribution to the label distribution.
+
+    ``list_net_loss`` minus the entropy of the labels: same gradient, but 0 where the scores reproduce the labels.
+    With ``labels_are_probabilities`` the labels are a teacher's distribution as it is (distillation). Single items may
+    be negative, lists never are. A list whose labels are all 0 says nothing and has loss 0.
+
+    .. math:: \ell_i = p_i (\log p_i - \log q_i), \quad p = \mathrm{softmax}(y / T), \quad q = \mathrm{softmax}(s)
+
+    Args:
+        labels: (B, L) relevance of at least 0, or probabilities; negative marks padding.
+        scores: (B, L) scores.
+        mask: (B, L) booleans, False at padding; None where labels alone tell.
+        label_temperature: T > 0, divides the labels; unused with probabilities.
+        labels_are_probabilities: Take p = labels.
+
+    Returns:
+        (B, L) divergence per item, 0 at padding.
+
+    Raises:
+        ValueError: If the shapes differ or are not (batch, list_size), or T is not positive.
+        TypeError: If ``labels_are_probabilities`` is not a bool.
+
+    Example:
+        >>> from tfrankloss.functional import kl_listwise_loss
+        >>> loss = kl_listwise_loss([[5.0, 4.0, 3.0, 1.0]], [[5.0, 4.0, 3.0, 1.0]])
+        >>> print(abs(round(float(loss[0].numpy().sum()), 4)))
+        0.0
+
+    Source: the project's list-wise document; Kullback and Leibler 1951.
+    """
+    errors.check_positive("label_temperature", label_temperature)
+    errors.check_bool("labels_are_probabilities", labels_are_probabilities)
+    labels, scores, mask = lists.prepare(labels, scores, mask)
+    if labels_are_probabilities:
+        targets = labels
+        log_targets = ops.log(ops.where(targets > 0, targets, 1.0))
+    else:
+        targets, log_targets = _label_distribution(labels, mask, label_temperature)
+    return targets * (log_targets - lists.masked_log_softmax(scores, mask))
+
+
+def _label_distribution(labels: Tensor, mask: Tensor, label_temperature: float) -> tuple[Tensor, Tensor]:
+    """softmax(labels / T) over items and its logarithm; probabilities are 0 in lists whose labels are all 0."""
+    log_probabilities = lists.masked_log_softmax(labels / label_temperature, mask)
+    informative = ops.logical_and(mask, ops.any(labels > 0, axis=1, keepdims=True))
+    return ops.where(informative, ops.exp(log_probabilities), 0.0), log_probabilities

@@ -1,0 +1,80 @@
+"""The pair engine: which two items of a list are compared, and the sum of a loss over those pairs.
+
+A pairwise loss supplies the loss of a score gap d = s_i - s_j, where i is the better item, and its derivative. Everything
+else is here, with the gradient in closed form, so that no intermediate of the (B, L, L) pairs outlives its sum.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+from tfrankloss import errors
+
+Tensor = Any
+GapFunction = Callable[[Tensor], Tensor]
+
+PAIRS = ("graded", "binary")
+TIES = ("skip", "half")
+PAIR_REDUCTIONS = ("sum", "mean")
+
+
+def check_pairs(pairs: Any, ties: Any, pair_reduction: Any) -> None:
+    """Raise unless these are settings of the pair engine."""
+    errors.check_choice("pairs", pairs, PAIRS)
+    errors.check_choice("ties", ties, TIES)
+    errors.check_choice("pair_reduction", pair_reduction, PAIR_REDUCTIONS)
+
+
+def pair_weights(labels: Tensor, mask: Tensor, *, pairs: str = "graded", ties: str = "skip") -> Tensor:
+    """The weight (B, L, L) of each ordered pair: 1 where i is better than j, 1/2 where they tie and ties count.
+
+    Args:
+        labels: (B, L) relevance.
+        mask: (B, L) booleans, False at padding.
+        pairs: "graded" compares every two labels, "binary" only labels above 0 with labels of 0.
+        ties: "skip" leaves equal items out; "half" counts each unordered pair of them once, with target 1/2.
+    """
+    if pairs == "binary":
+        labels = ops.cast(labels > 0, labels.dtype)
+    valid = ops.logical_and(mask[:, :, None], mask[:, None, :])
+    better = ops.logical_and(valid, labels[:, :, None] > labels[:, None, :])
+    weights = ops.cast(better, labels.dtype)
+    if ties == "half":
+        places = ops.arange(ops.shape(labels)[1])
+        tied = ops.logical_and(valid, ops.equal(labels[:, :, None], labels[:, None, :]))
+        tied = ops.logical_and(tied, ops.not_equal(places[:, None], places[None, :]))
+        weights = weights + ops.cast(tied, labels.dtype) / 2
+    return weights
+
+
+def pair_losses(scores: Tensor, weights: Tensor, gap_loss: GapFunction, gap_gradient: GapFunction) -> Tensor:
+    """For each item i the sum over j of weight_ij * gap_loss(s_i - s_j), (B, L).
+
+    Args:
+        scores: (B, L) scores, clean at padding.
+        weights: (B, L, L) weight of each pair, which gets no gradient.
+        gap_loss: The loss of a score gap.
+        gap_gradient: Its derivative, used for the gradient.
+    """
+    weights = ops.stop_gradient(weights)
+
+    @ops.custom_gradient
+    def losses(scores):
+        values = ops.sum(weights * gap_loss(scores[:, :, None] - scores[:, None, :]), axis=2)
+
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+            slopes = weights * gap_gradient(scores[:, :, None] - scores[:, None, :]) * upstream[:, :, None]
+            return ops.sum(slopes, axis=2) - ops.sum(slopes, axis=1)
+
+        return values, gradient
+
+    return losses(scores)
+
+
+def reduce_pairs(losses: Tensor, weights: Tensor, pair_reduction: str) -> Tensor:
+    """``losses`` (B, L) as they are, or divided by the number of pairs counted in their list."""
+    if pair_reduction == "sum":
+        return losses
+    return losses / ops.maximum(ops.sum(weights, axis=(1, 2)), 1.0)[:, None]

@@ -1,0 +1,152 @@
+"""ListMLE: the Plackett-Luce likelihood of the label order, with every treatment of tied labels."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfrankloss import errors
+from tfrankloss.functional import gains, lists
+from tfrankloss.functional.races import log_tie_probability, log_top_places_probability
+
+Tensor = Any
+
+TIES = ("exact", "breslow", "efron", "random", "position")
+SCORE_TRANSFORMS = ("exp", "identity")
+# The ratio form needs positive scores; others are moved here, where the logarithm is finite and the gradient 0.
+SMALLEST_RATIO_SCORE = 1e-30
+
+
+def list_mle_loss(
+    labels: Tensor,
+    scores: Tensor,
+    mask: Tensor | None = None,
+    *,
+    ties: str = "exact",
+    top_k: int | None = None,
+    discount: str | gains.Transform | None = None,
+    score_transform: str = "exp",
+    seed: Any = None,
+) -> Tensor:
+    r"""Negative log likelihood of the order of the labels under the Plackett-Luce model (ListMLE).
+
+    The best list's place is drawn first with probability proportional to phi(score), then the next from the rest, and
+    so on. Graded labels tie in almost every list, and ``ties`` decides whether ListMLE works there:
+
+    - ``"exact"``: the likelihood that the groups of equal labels come in order, whatever the order within a group.
+    - ``"breslow"``: every member of a group against the whole group and all below it; cheap, about as good.
+    - ``"efron"``: Efron's correction of the same, closer to exact for large groups.
+    - ``"random"``: a seeded random order of all ties, as TensorFlow Ranking does.
+    - ``"position"``: the order of the input.
+
+    With distinct labels all agree. In the first three the order inside the lowest group is free, and a list with one
+    grade only has loss 0.
+
+    .. math:: \ell = -\sum_k \log \frac{\phi(s_{(k)})}{\sum_{m \ge k} \phi(s_{(m)})}
+
+    Args:
+        labels: (B, L) relevance of at least 0; negative marks padding.
+        scores: (B, L) scores.
+        mask: (B, L) booleans, False at padding; None where labels alone tell.
+        ties: How items of equal label count, see above.
+        top_k: Stop after this many places; None for all.
+        discount: Weight of a place, "log2", "reciprocal" or a function of 1-based ranks (position-aware ListMLE);
+            None weighs all places the same. Tied items share the mean weight of their places.
+        score_transform: phi, "exp" or "identity" (the ratio form, for scores above 0).
+        seed: An integer or ``keras.random.SeedGenerator``, needed by ``ties="random"``.
+
+    Returns:
+        (B, L) loss per item, 0 at padding. What belongs to a group of ties is spread evenly over its members.
+
+    Raises:
+        ValueError: If the shapes differ or are not (batch, list_size), or an option has a wrong value.
+        TypeError: If ``top_k`` is not an integer.
+
+    Example:
+        >>> from tfrankloss.functional import list_mle_loss
+        >>> loss = list_mle_loss([[2.0, 5.0, 3.0, 1.0]], [[0.7, 1.1, 2.1, 0.5]])
+        >>> print(round(float(loss[0].numpy().sum()), 6))
+        2.565505
+
+    Source: Xia et al., "Listwise Approach to Learning to Rank", ICML 2008; position-aware: Lan et al., UAI 2014; exact
+    ties: Kalbfleisch and Prentice 1973; Breslow 1974; Efron 1977.
+    """
+    check_list_mle(ties, top_k, discount, score_transform)
+    if ties == "random" and seed is None:
+        raise ValueError(f'`seed` must be given with ties="random". {errors.received("seed", seed)}')
+    labels, scores, mask = lists.prepare(labels, scores, mask)
+    if score_transform == "identity":
+        scores = ops.log(ops.maximum(scores, SMALLEST_RATIO_SCORE))
+    order = _label_order(labels, mask, seed if ties == "random" else None)
+    labels, scores, mask = (lists.take(values, order) for values in (labels, scores, mask))
+    weights = _place_weights(mask, top_k, discount, scores.dtype)
+    if ties in ("random", "position"):
+        losses = weights * (lists.suffix_logsumexp(scores, mask) - scores)
+    else:
+        losses = _tied_losses(labels, scores, mask, weights, ties, top_k)
+    return lists.put_back(ops.where(mask, losses, 0.0), order)
+
+
+def check_list_mle(ties: Any, top_k: Any, discount: Any, score_transform: Any) -> None:
+    """Raise unless these are settings of ``list_mle_loss``."""
+    errors.check_choice("ties", ties, TIES)
+    errors.check_positive_integer("top_k", top_k, optional=True)
+    if discount is not None:
+        gains.get_discount(discount)
+    errors.check_choice("score_transform", score_transform, SCORE_TRANSFORMS)
+
+
+def _label_order(labels: Tensor, mask: Tensor, seed: Any) -> Tensor:
+    """The order of descending labels; ties by input order, or shuffled if there is a seed."""
+    if seed is None:
+        return lists.descending_order(labels, mask)
+    shuffled = ops.argsort(keras.random.uniform(ops.shape(labels), seed=seed), axis=1)
+    order = lists.descending_order(lists.take(labels, shuffled), lists.take(mask, shuffled))
+    return lists.take(shuffled, order)
+
+
+def _place_weights(mask: Tensor, top_k: int | None, discount: Any, dtype: str) -> Tensor:
+    """The weight of each place (B, L): its discount, 0 beyond ``top_k`` and at padding."""
+    valid = ops.cast(mask, dtype)
+    ranks = lists.places(valid)
+    weights = valid * gains.cutoff(ranks, top_k)
+    return weights if discount is None else weights * gains.get_discount(discount)(ranks)
+
+
+def _tied_losses(labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor, ties: str, top_k: int | None) -> Tensor:
+    """Losses of sorted items under the rules that treat a group of equal labels as one."""
+    groups = lists.tie_groups(labels, mask)
+    suffix = lists.suffix_logsumexp(scores, mask)
+    length = ops.shape(scores)[1]
+    start = ops.cast(groups.first, "int32") - 1
+    after = start + ops.cast(groups.size, "int32")
+    from_group = lists.take(suffix, start)
+    below = lists.take(suffix, ops.minimum(after, length - 1))
+    has_below = ops.logical_and(after < length, lists.take(mask, ops.minimum(after, length - 1)))
+    counted = ops.logical_and(mask, has_below)
+    share = lists.group_mean(weights, groups)
+    if ties == "exact":
+        relative = ops.where(counted, scores - below, 0.0)
+        losses = -share * log_tie_probability(relative, counted, groups) / groups.size
+        if top_k is not None:
+            losses = _cut_group(losses, relative, counted, groups, weights, top_k)
+    elif ties == "breslow":
+        losses = share * (from_group - scores)
+    else:
+        fraction = lists.group_sum(ops.exp(ops.where(counted, scores - from_group, lists.LOWEST)), groups)
+        drawn = (lists.places(scores) - groups.first) / groups.size
+        denominators = from_group + ops.log1p(-drawn * ops.minimum(fraction, 1.0))
+        losses = lists.group_mean(weights * ops.where(counted, denominators, 0.0), groups) - share * scores
+    return ops.where(counted, losses, 0.0)
+
+
+def _cut_group(
+    losses: Tensor, relative: Tensor, counted: Tensor, groups: lists.TieGroups, weights: Tensor, top_k: int
+) -> Tensor:
+    """``losses`` with the one group that place ``top_k`` cuts replaced by its likelihood to fill the places left."""
+    last = groups.first + groups.size - 1
+    cut = ops.logical_and(counted, ops.logical_and(groups.first <= top_k, last > top_k))
+    log_probability = log_top_places_probability(relative, cut, groups.first, top_k)
+    drawn = top_k - groups.first + 1
+    share = lists.group_sum(weights, groups) / ops.where(cut, drawn, 1.0)
+    return ops.where(cut, -share * log_probability / groups.size, losses)

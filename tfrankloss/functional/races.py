@@ -1,0 +1,160 @@
+r"""Exponential races: the probability that a group of tied items comes before everything below it.
+
+Let item i of a group arrive after an exponential time of rate :math:`r_i`, its phi(score) over the sum of phi(score) of
+all items below the group. The items below then arrive, as one, at rate 1. With :math:`F(t) = \prod_i (1 - e^{-r_i t})` the
+probability that the whole group has arrived by time t, the Plackett-Luce probability that its members precede the items
+below, in any order, is
+
+.. math:: P = \int_0^\infty e^{-t} F(t) dt, \qquad 1 - P = \int_0^\infty (1 - e^{-t}) F'(t) dt
+
+Both are sampled at equally spaced x = log t, where the integrands are smooth and vanish at both ends, so that the
+trapezoid rule converges exponentially. A group that likely loses takes the first form, one that likely wins the
+second: neither ever subtracts from 1 what is nearly 1. The range to sample follows from the rates, see ``_range``. Nodes
+carry no gradient, since an integral does not depend on where it is sampled.
+
+Source: Kalbfleisch and Prentice, "Marginal likelihoods based on Cox's regression and life model", Biometrika 1973, for
+the likelihood; the way to integrate is the project's own.
+"""
+
+import math
+from typing import Any
+
+from keras import ops
+
+from tfrankloss.functional import lists
+
+Tensor = Any
+
+NODES = 64
+# Integrands are followed down to exp(-18) of their largest value.
+DEPTH = 18.0
+NEWTON_STEPS = 12
+# exp(-exp(LATE)) is 0 in float32; before EARLY, 1 - exp(-exp(x)) is exp(x - exp(x) / 2) to the last digit.
+LATE, EARLY = 4.4, -7.0
+# Spacing of the nodes of a cut group, and how far beyond the last place they reach.
+CUT_STEP, CUT_MARGIN = 0.15, 30.0
+
+
+def log_tie_probability(rates: Tensor, counted: Tensor, groups: lists.TieGroups) -> Tensor:
+    """log P of each group, at every member of it.
+
+    Args:
+        rates: (B, L) logarithms of the rates r_i, in sorted lists.
+        counted: (B, L) booleans, False at padding and in groups with nothing below them.
+        groups: The groups of tied items.
+
+    Returns:
+        (B, L) log probabilities, 0 where not counted.
+    """
+    members = ops.cast(counted, rates.dtype)
+    fixed = ops.stop_gradient(rates)
+    likely = lists.group_sum(log_arrived(fixed + math.log(math.log(2))) * members, groups) > -math.log(2)
+    start, stop = _range(fixed, members, groups, likely)
+    step = (stop - start) / NODES
+    times = start[:, :, None] + step[:, :, None] * (ops.cast(ops.arange(NODES), rates.dtype) + 0.5)
+    exponents = rates[:, :, None] + times
+    terms = ops.stack([log_arrived(exponents), arrival_rate(exponents)], axis=-1) * members[:, :, None, None]
+    sums = lists.group_sum(terms, groups)
+    before = ops.logsumexp(sums[..., 0] + times - ops.exp(times), axis=-1) + ops.log(step)
+    log_density = ops.where(likely[:, :, None], sums[..., 0] + log_arrived(times), lists.LOWEST)
+    after = ops.sum(ops.exp(log_density) * sums[..., 1], axis=-1) * step
+    several = ops.where(likely, ops.log1p(-ops.minimum(after, 0.9)), before)
+    return ops.where(counted, ops.where(groups.size == 1, -ops.softplus(-rates), several), 0.0)
+
+
+def log_arrived(exponents: Tensor) -> Tensor:
+    """log(1 - exp(-exp(x))): log probability to have arrived, for x = log(rate * time) of any size."""
+    waited = ops.exp(ops.clip(exponents, EARLY, LATE))
+    early = exponents - ops.exp(ops.minimum(exponents, EARLY)) / 2
+    late = ops.where(waited > 1, ops.log1p(-ops.exp(-waited)), ops.log(-ops.expm1(-ops.minimum(waited, 1.0))))
+    return ops.where(exponents < EARLY, early, late)
+
+
+def arrival_rate(exponents: Tensor) -> Tensor:
+    """z / (exp(z) - 1) with z = exp(x): the derivative of ``log_arrived``, from 1 down to 0."""
+    waited = ops.exp(ops.clip(exponents, EARLY, LATE))
+    return ops.where(exponents < EARLY, 1 - ops.exp(ops.minimum(exponents, EARLY)) / 2, waited / ops.expm1(waited))
+
+
+def _range(rates: Tensor, members: Tensor, groups: lists.TieGroups, likely: Tensor) -> tuple[Tensor, Tensor]:
+    """First and last log time to sample, each (B, L).
+
+    Where the group likely loses, the integrand is bounded by exp(-T (exp(d) - 1 - d)) at a distance d from its mode at about
+    log T, on both sides. Where it likely wins, nothing happens after its slowest member has surely arrived. To the left both
+    integrands follow a concave function, log F, with log t - t added in the first case; Newton's method
+    started below the place where that has fallen by DEPTH approaches it from below.
+    """
+    mode = _mode(rates, members, groups)
+    drop = DEPTH / mode
+    reach = drop + ops.sqrt(2 * drop)
+    slowest = -lists.group_max(ops.where(members > 0, -rates, lists.LOWEST), groups)
+    surely = ops.log(DEPTH + 4 + ops.log(groups.size))
+    stop = ops.where(likely, surely - slowest, ops.log(mode) + ops.log1p(reach))
+    log_time = ops.log(mode)
+    level = -DEPTH + ops.where(likely, 0.0, _log_arrived_by(log_time, rates, members, groups) + log_time - mode)
+    start = ops.where(likely, -DEPTH - slowest, log_time - reach)
+    for _ in range(NEWTON_STEPS):
+        time = ops.exp(ops.minimum(start, 80.0))
+        value = _log_arrived_by(start, rates, members, groups) + ops.where(likely, 0.0, start - time)
+        slope = lists.group_sum(arrival_rate(rates + start) * members, groups) + ops.where(likely, 0.0, 1 - time)
+        start = start + ops.maximum(level - value, 0.0) / ops.maximum(slope, 1e-3)
+    return start, stop
+
+
+def _log_arrived_by(log_time: Tensor, rates: Tensor, members: Tensor, groups: lists.TieGroups) -> Tensor:
+    """log F at a time of each group's own."""
+    return lists.group_sum(log_arrived(rates + log_time) * members, groups)
+
+
+def _mode(rates: Tensor, members: Tensor, groups: lists.TieGroups) -> Tensor:
+    """T, the solution of T = 1 + sum_i arrival_rate(r_i T), by Newton's method, which climbs to it from 1."""
+    mode = ops.ones_like(rates)
+    for _ in range(NEWTON_STEPS):
+        exponents = rates + ops.log(mode)
+        late = arrival_rate(exponents)
+        curvature = late * (late + ops.exp(ops.minimum(exponents, LATE)) - 1)
+        sums = lists.group_sum(ops.stack([late * members, curvature * members], axis=-1), groups)
+        mode = mode + (1 + sums[..., 0] - mode) / (1 + sums[..., 1] / mode)
+    return mode
+
+
+def log_top_places_probability(rates: Tensor, cut: Tensor, first: Tensor, top_k: int) -> Tensor:
+    """log probability that the places from ``first`` to ``top_k`` all go to members of the group they cut.
+
+    That takes ``top_k - first + 1`` arrivals of the group before the items below: the product over its members becomes
+    the upper tail of a count of independent events. The count starts at the items above the group, so that ``top_k`` is the
+    threshold of every list, and is followed in logarithms from item to item.
+
+    Args:
+        rates: (B, L) logarithms of the rates, in sorted lists.
+        cut: (B, L) booleans, True at the members of the group that place ``top_k`` cuts.
+        first: (B, L) place of the first member of each group.
+        top_k: The last place, at least 1.
+
+    Returns:
+        (B, 1) log probabilities, of no meaning in lists without a cut group.
+    """
+    members = ops.cast(cut, rates.dtype)
+    begin, end = -DEPTH, math.log(top_k + CUT_MARGIN)
+    times = begin + CUT_STEP * ops.cast(ops.arange(math.ceil((end - begin) / CUT_STEP)), rates.dtype)
+    above = ops.sum(members * (first - 1), axis=1) / ops.maximum(ops.sum(members, axis=1), 1.0)
+    counts = ops.cast(ops.arange(top_k + 1), rates.dtype)
+    state = ops.where(ops.equal(counts[None, None, :], above[:, None, None]), 0.0, lists.LOWEST)
+    state = ops.cast(state, rates.dtype) + ops.zeros_like(times)[None, :, None]
+
+    def add_item(state, item):
+        rate, member = item
+        exponents = rate[:, None] + times
+        arrived = ops.where(member[:, None], log_arrived(exponents), lists.LOWEST)[:, :, None]
+        waiting = ops.where(member[:, None], -ops.exp(ops.minimum(exponents, 60.0)), 0.0)[:, :, None]
+        stay = ops.concatenate([state[:, :, :-1] + waiting, state[:, :, -1:]], axis=2)
+        rise = ops.concatenate([ops.full_like(state[:, :, :1], lists.LOWEST), state[:, :, :-1] + arrived], axis=2)
+        state = ops.logaddexp(stay, ops.maximum(rise, lists.LOWEST))
+        return ops.maximum(state, lists.LOWEST), None
+
+    def step(state, item):
+        return add_item(state, item)[0], ops.zeros_like(state)
+
+    state, _ = ops.scan(step, state, (ops.transpose(rates), ops.transpose(cut)))
+    integrand = state[:, :, -1] + times - ops.exp(times) + math.log(CUT_STEP)
+    return ops.minimum(ops.logsumexp(integrand, axis=1, keepdims=True), 0.0)
