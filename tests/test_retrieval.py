@@ -135,8 +135,9 @@ def test_baselines():
     assert chance != evaluate(random_scores(50, seed=2), many, k=10, verbose=False)
 
 
-def test_scores_are_not_written_to_and_integers_will_do():
-    table = np.array([[3, 2, 1]])
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_scores_are_not_written_to_and_integers_will_do(dtype):
+    table = np.array([[3, 2, 1]], dtype)
     results = evaluate(lambda rows: table, [(0, 1)], k=1, exclude=[(0, 0)], verbose=False)
     assert results["recall@1"] == 1
     assert table.tolist() == [[3, 2, 1]]
