@@ -1,0 +1,156 @@
+"""The Keras boundary: what Keras hands to a loss or metric, turned into labels, scores, mask and weights.
+
+``y_true``, ``y_pred`` and ``sample_weight`` exist only here and in the signatures of the shells.
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from tfrankloss import errors
+from tfrankloss.functional import lists
+from tfrankloss.functional.in_batch import check_embeddings
+
+Tensor = Any
+
+LIST_SHAPE = "(batch, list_size)"
+
+
+class ListBatch(NamedTuple):
+    """Lists as losses and metrics see them.
+
+    Attributes:
+        labels: (B, L) relevance, 0 at padding.
+        scores: (B, L) scores, 0 at padding.
+        mask: (B, L) booleans, True at items; an item of weight 0 is padding.
+        item_weights: (B, L), or None for 1.
+        list_weights: (B,), or None for 1.
+    """
+
+    labels: Tensor
+    scores: Tensor
+    mask: Tensor
+    item_weights: Tensor | None
+    list_weights: Tensor | None
+
+
+class RowBatch(NamedTuple):
+    """Rows as in-batch losses see them.
+
+    Attributes:
+        targets: (B, T) relevance (T = 1) or candidate ids, in their own dtype.
+        predictions: (B, 2 + K, D) embeddings or (B, B + K) scores, 0 in padded rows.
+        mask: (B,) booleans, True at rows; a row of weight 0 is padding.
+        row_weights: (B,), or None for 1.
+    """
+
+    targets: Tensor
+    predictions: Tensor
+    mask: Tensor
+    row_weights: Tensor | None
+
+
+def read_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> ListBatch:
+    """Labels, scores, mask and weights of a batch of lists.
+
+    Args:
+        y_true: (B, L) labels, dense or ragged; negative marks padding.
+        y_pred: (B, L) scores, dense or ragged; a Keras mask on it marks padding too.
+        sample_weight: None, shape () or (B,) or (B, 1) for lists, (B, L) for items.
+        dtype: Computing dtype.
+
+    Raises:
+        ValueError: If a shape does not fit.
+    """
+    keras_mask = getattr(y_pred, "_keras_mask", None)
+    y_true, y_pred, sample_weight = _densify(y_true, y_pred, sample_weight)
+    scores = ops.convert_to_tensor(y_pred, dtype=dtype)
+    labels = ops.convert_to_tensor(y_true, dtype=dtype)
+    if len(scores.shape) == 3 and scores.shape[2] == 1:
+        raise ValueError(
+            f"`y_pred` must have shape {LIST_SHAPE}; end the model with keras.layers.Reshape((-1,)) to drop the last "
+            f"axis. Received: y_pred.shape={tuple(scores.shape)}"
+        )
+    errors.check_rank("y_pred", scores.shape, 2, LIST_SHAPE)
+    errors.check_same_shape("y_true", labels.shape, "y_pred", scores.shape)
+    labels, scores, mask = lists.prepare(labels, scores, keras_mask)
+    item_weights, list_weights = _read_weights(sample_weight, scores)
+    weights = item_weights if item_weights is not None else list_weights[:, None] if list_weights is not None else None
+    if weights is not None:
+        labels, scores, mask = lists.prepare(labels, scores, ops.logical_and(mask, ops.not_equal(weights, 0)))
+    return ListBatch(labels, scores, mask, item_weights, list_weights)
+
+
+def read_rows(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> RowBatch:
+    """Targets, predictions, mask and weights of a batch of rows for in-batch losses.
+
+    Args:
+        y_true: (B,) or (B, T) relevance or integer ids; negative marks padded rows. The dtype stays: ids do not pass
+            through floats.
+        y_pred: (B, 2 + K, D) embeddings or (B, B) scores.
+        sample_weight: None, shape (), (B,) or (B, 1).
+        dtype: Computing dtype.
+
+    Raises:
+        ValueError: If a shape does not fit.
+    """
+    predictions = ops.convert_to_tensor(y_pred, dtype=dtype)
+    targets = ops.convert_to_tensor(y_true)
+    if len(predictions.shape) != 2:
+        check_embeddings("y_pred", predictions.shape)
+    if len(targets.shape) == 1:
+        targets = targets[:, None]
+    errors.check_rank("y_true", targets.shape, 2, "(batch,) or (batch, columns)")
+    errors.check_same_shape("y_true", targets.shape[:1], "y_pred", predictions.shape[:1])
+    _, row_weights = _read_weights(sample_weight, predictions, items=False)
+    mask = targets[:, 0] >= 0
+    if row_weights is not None:
+        mask = ops.logical_and(mask, ops.not_equal(row_weights, 0))
+    if len(predictions.shape) == 3:
+        predictions = ops.where(mask[:, None, None], predictions, 0.0)
+    return RowBatch(targets, predictions, mask, row_weights)
+
+
+def _densify(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+    """Ragged tensors as padded ones: labels with -1, the rest with 0, all as long as the scores."""
+    if _is_ragged(y_pred):
+        y_pred = y_pred.to_tensor(default_value=0)
+    shape = ops.shape(y_pred)[:2]
+    if _is_ragged(y_true):
+        y_true = y_true.to_tensor(default_value=-1, shape=shape)
+    if _is_ragged(sample_weight):
+        sample_weight = sample_weight.to_tensor(default_value=0, shape=shape)
+    return y_true, y_pred, sample_weight
+
+
+def _is_ragged(value: Any) -> bool:
+    # Known by its methods, so that TensorFlow is not loaded to ask.
+    return hasattr(value, "to_tensor") and hasattr(value, "row_splits")
+
+
+def _read_weights(sample_weight: Any, scores: Tensor, items: bool = True) -> tuple[Tensor | None, Tensor | None]:
+    """Item weights (B, L) or list weights (B,); the other one is None."""
+    if sample_weight is None:
+        return None, None
+    weights = ops.convert_to_tensor(sample_weight, dtype=scores.dtype)
+    allowed = "(), (batch,), (batch, 1)" + (" or (batch, list_size)" if items else "")
+    rank = len(weights.shape)
+    expected = scores.shape[:rank]
+    if rank == 2 and (weights.shape[1] == 1 or not items):
+        expected = (*scores.shape[:1], 1)
+    if rank > 2 or errors.shapes_differ(weights.shape, expected):
+        raise ValueError(
+            f"`sample_weight` must have shape {allowed}. Received: sample_weight.shape={tuple(weights.shape)}, "
+            f"y_pred.shape={tuple(scores.shape)}"
+        )
+    if rank == 2 and weights.shape[1] != 1:
+        return weights, None
+    batch = ops.shape(scores)[0]
+    return None, ops.broadcast_to(ops.reshape(weights, (-1,)), (batch,))
+
+
+def mean_item_weight(batch: ListBatch) -> Tensor:
+    """The mean item weight (B,) of each list, over its items; 0 for a list without items."""
+    count = ops.sum(ops.cast(batch.mask, batch.scores.dtype), axis=1)
+    total = ops.sum(ops.where(batch.mask, batch.item_weights, 0.0), axis=1)
+    return total / ops.maximum(count, 1.0)

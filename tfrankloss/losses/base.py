@@ -1,0 +1,80 @@
+"""What all ranking losses share: weights, temperature, reduction, dtype and config."""
+
+import abc
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfrankloss import errors, inputs
+from tfrankloss.functional.lists import computing_dtype
+
+Tensor = Any
+
+
+class RankingLoss(keras.losses.Loss, abc.ABC):
+    """Base of the losses over padded lists of items.
+
+    Subclasses name a pure function of ``labels, scores, mask`` and settings; this class reads what Keras hands over,
+    divides the scores by the temperature, multiplies item losses by item weights, sums each list and applies Keras'
+    reduction over lists. It overrides ``__call__`` because Keras would cast ids to float and broadcast (B,) weights over
+    items when B equals L.
+
+    A subclass with a setting that a config cannot store as it is extends ``get_config``.
+
+    Args:
+        temperature: Divides the scores; greater than 0.
+        reduction: As in ``keras.losses.Loss``, over lists.
+        name: Name of the loss.
+        dtype: As in ``keras.losses.Loss``; float16 and bfloat16 are computed in float32.
+        **settings: Settings of the function, kept for the config.
+    """
+
+    def __init__(self, *, temperature: float, reduction: str | None, name: str | None, dtype: Any, **settings: Any):
+        errors.check_positive("temperature", temperature)
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.temperature = temperature
+        self.settings = settings
+        self._reduce = _Reduction(reduction=reduction, dtype=computing_dtype(self.dtype))
+
+    @abc.abstractmethod
+    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+        """The loss (B, L) of each item, from scores already divided by the temperature."""
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
+        """The reduced loss; ``sample_weight`` is (), (B,) or (B, 1) for lists and (B, L) for items."""
+        with ops.name_scope(self.name):
+            values, weights = self.list_losses(y_true, y_pred, sample_weight)
+            return self._reduce(values, values, sample_weight=weights)
+
+    def call(self, y_true: Any, y_pred: Any) -> Tensor:
+        """The loss (B,) of each list."""
+        return self.list_losses(y_true, y_pred, None)[0]
+
+    def list_losses(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
+        """The loss (B,) of each list with its items weighed, and the weights (B,) of the lists.
+
+        With item weights, which are inside the losses already, a list weighs 1; ``mean_with_sample_weight`` then divides
+        by the mean item weight of each list, as if it had been given for the list.
+        """
+        batch = inputs.read_lists(y_true, y_pred, sample_weight, computing_dtype(self.dtype))
+        losses = self.item_losses(batch.labels, batch.scores / self.temperature, batch.mask)
+        weights = batch.list_weights
+        if batch.item_weights is not None:
+            losses = losses * ops.where(batch.mask, batch.item_weights, 0.0)
+        values = ops.sum(losses, axis=1)
+        if batch.item_weights is not None and self.reduction == "mean_with_sample_weight":
+            weights = inputs.mean_item_weight(batch)
+            values = ops.where(weights > 0, values / ops.where(weights > 0, weights, 1.0), 0.0)
+        return values, weights
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings, from which ``from_config`` makes an equal loss."""
+        return {**super().get_config(), "dtype": self.dtype, "temperature": self.temperature, **self.settings}
+
+
+class _Reduction(keras.losses.Loss):
+    """Keras' own reduction, distribution scaling included, for values that are already made."""
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return y_pred

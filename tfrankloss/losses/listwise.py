@@ -1,0 +1,187 @@
+"""List-wise losses as Keras classes."""
+
+from typing import Any
+
+import keras
+
+from tfrankloss import errors, functional
+from tfrankloss.functional import gains
+from tfrankloss.functional.plackett_luce import check_list_mle
+from tfrankloss.losses.base import RankingLoss, Tensor
+
+
+@keras.saving.register_keras_serializable(package="tfrankloss")
+class SoftmaxLoss(RankingLoss):
+    """Softmax cross entropy over each list, weighed by the labels: ``functional.softmax_loss``.
+
+    Args:
+        temperature: Divides the scores; greater than 0.
+        reduction: As in ``keras.losses.Loss``, over lists.
+        name: Name of the loss.
+        dtype: As in ``keras.losses.Loss``.
+
+    Raises:
+        ValueError: If an argument has a wrong value.
+
+    Example:
+        >>> from tfrankloss import SoftmaxLoss
+        >>> print(round(float(SoftmaxLoss()([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])), 6))
+        4.118639
+    """
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "softmax_loss",
+        dtype: Any = None,
+    ):
+        super().__init__(temperature=temperature, reduction=reduction, name=name, dtype=dtype)
+
+    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+        return functional.softmax_loss(labels, scores, mask)
+
+
+@keras.saving.register_keras_serializable(package="tfrankloss")
+class ListNetLoss(RankingLoss):
+    """Cross entropy of the top-one probabilities of labels and scores: ``functional.list_net_loss``.
+
+    Args:
+        label_temperature: Divides the labels; below 1 sharpens their differences.
+        temperature: Divides the scores; greater than 0.
+        reduction: As in ``keras.losses.Loss``, over lists.
+        name: Name of the loss.
+        dtype: As in ``keras.losses.Loss``.
+
+    Raises:
+        ValueError: If an argument has a wrong value.
+
+    Example:
+        >>> from tfrankloss import ListNetLoss
+        >>> print(round(float(ListNetLoss()([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])), 4))
+        1.3542
+    """
+
+    def __init__(
+        self,
+        label_temperature: float = 1.0,
+        temperature: float = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "list_net_loss",
+        dtype: Any = None,
+    ):
+        errors.check_positive("label_temperature", label_temperature)
+        super().__init__(
+            label_temperature=label_temperature, temperature=temperature, reduction=reduction, name=name, dtype=dtype
+        )
+
+    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+        return functional.list_net_loss(labels, scores, mask, **self.settings)
+
+
+@keras.saving.register_keras_serializable(package="tfrankloss")
+class KLListwiseLoss(RankingLoss):
+    """Kullback-Leibler divergence of labels and scores as distributions: ``functional.kl_listwise_loss``.
+
+    Args:
+        label_temperature: Divides the labels; below 1 sharpens their differences.
+        labels_are_probabilities: Take ``y_true`` as a distribution, such as a teacher's.
+        temperature: Divides the scores; greater than 0.
+        reduction: As in ``keras.losses.Loss``, over lists.
+        name: Name of the loss.
+        dtype: As in ``keras.losses.Loss``.
+
+    Raises:
+        ValueError: If an argument has a wrong value.
+        TypeError: If ``labels_are_probabilities`` is not a bool.
+
+    Example:
+        >>> from tfrankloss import KLListwiseLoss
+        >>> print(round(float(KLListwiseLoss()([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])), 4))
+        0.5218
+    """
+
+    def __init__(
+        self,
+        label_temperature: float = 1.0,
+        labels_are_probabilities: bool = False,
+        temperature: float = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "kl_listwise_loss",
+        dtype: Any = None,
+    ):
+        errors.check_positive("label_temperature", label_temperature)
+        errors.check_bool("labels_are_probabilities", labels_are_probabilities)
+        super().__init__(
+            label_temperature=label_temperature,
+            labels_are_probabilities=labels_are_probabilities,
+            temperature=temperature,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+        )
+
+    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+        return functional.kl_listwise_loss(labels, scores, mask, **self.settings)
+
+
+@keras.saving.register_keras_serializable(package="tfrankloss")
+class ListMLELoss(RankingLoss):
+    """Negative log likelihood of the order of the labels: ``functional.list_mle_loss``.
+
+    Args:
+        ties: "exact", "breslow", "efron", "random" or "position": how items of equal label count.
+        top_k: Stop after this many places; None for all.
+        discount: Weight of a place: "log2", "reciprocal" or a function of 1-based ranks (registered with Keras, to be
+            saved); None weighs all places the same.
+        score_transform: "exp", or "identity" for the ratio form with scores above 0.
+        seed: Integer that makes ``ties="random"`` repeatable; None draws one.
+        temperature: Divides the scores; greater than 0.
+        reduction: As in ``keras.losses.Loss``, over lists.
+        name: Name of the loss.
+        dtype: As in ``keras.losses.Loss``.
+
+    Raises:
+        ValueError: If an argument has a wrong value.
+        TypeError: If ``top_k`` is not an integer.
+
+    Example:
+        >>> from tfrankloss import ListMLELoss
+        >>> print(round(float(ListMLELoss()([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])), 6))
+        2.337685
+    """
+
+    def __init__(
+        self,
+        ties: str = "exact",
+        top_k: int | None = None,
+        discount: str | gains.Transform | None = None,
+        score_transform: str = "exp",
+        seed: int | None = None,
+        temperature: float = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "list_mle_loss",
+        dtype: Any = None,
+    ):
+        discount = gains.from_setting(discount)
+        check_list_mle(ties, top_k, discount, score_transform)
+        super().__init__(
+            ties=ties,
+            top_k=top_k,
+            discount=discount,
+            score_transform=score_transform,
+            temperature=temperature,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+        )
+        self.seed = seed
+        self._draws = keras.random.SeedGenerator(seed) if ties == "random" else None
+
+    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+        return functional.list_mle_loss(labels, scores, mask, seed=self._draws, **self.settings)
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings, from which ``from_config`` makes an equal loss."""
+        config = super().get_config()
+        return {**config, "discount": gains.to_setting(config["discount"]), "seed": self.seed}
