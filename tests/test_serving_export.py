@@ -37,10 +37,10 @@ def towers(similarity="dot", dimension=6, temperature=1.0):
     )
 
 
-def words_to_users():
+def words_to_users(vocabulary=WORDS):
     """Preprocessing from raw user ids to the integers of `towers`."""
     user_id, history = keras.Input((), name="user_id", dtype="string"), keras.Input((4,), name="history", dtype="int32")
-    lookup = keras.layers.StringLookup(vocabulary=WORDS)
+    lookup = keras.layers.StringLookup(vocabulary=vocabulary)
     return {
         "query": keras.Model({"user_id": user_id, "history": history}, {"user": lookup(user_id), "history": history})
     }
@@ -138,10 +138,19 @@ def test_session_is_bit_equal_to_the_traced_function(tmp_path):
                 np.testing.assert_array_equal(values, live[name].numpy())
 
 
-def test_strings_at_serving_integers_in_training(tmp_path):
+@pytest.fixture(params=["list", "file"])
+def vocabulary(request, tmp_path):
+    """A vocabulary in the graph, or as an asset file."""
+    path = tmp_path / "words.txt"
+    path.write_text("\n".join(WORDS))
+    return WORDS if request.param == "list" else str(path)
+
+
+def test_strings_at_serving_integers_in_training(tmp_path, vocabulary):
     model = towers()
     index = index_of(model)
-    result = serving.export(model, tmp_path, candidates=index, k=4, preprocessing=words_to_users())
+    result = serving.export(model, tmp_path / "base", candidates=index, k=4, preprocessing=words_to_users(vocabulary))
+    (tmp_path / "words.txt").unlink()
     history = np.zeros((3, 4), np.int32)
     with serving.load(result.path) as servable:
         assert servable.inputs()["user_id"].dtype == tf.string and "user" not in servable.inputs()
@@ -149,6 +158,17 @@ def test_strings_at_serving_integers_in_training(tmp_path):
     # StringLookup gives 0 to the unknown and the vocabulary follows.
     scores = table(model, {"user": np.array([1, 30, 0]), "history": history}, catalog())
     assert answers["ids"].tolist() == index.ids[np.argsort(-scores, axis=1)[:, :4]].tolist()
+
+
+@pytest.mark.parametrize("vocabulary", ["file"], indirect=True)
+def test_verify_finds_a_vocabulary_cut_short(tmp_path, vocabulary):
+    model, preprocessing = towers(), words_to_users(vocabulary)
+    arguments = {"candidates": index_of(model), "k": 4, "preprocessing": preprocessing}
+    result = serving.export(model, tmp_path / "base", **arguments)
+    (asset,) = (result.path / "assets").iterdir()
+    asset.write_text("\n".join(WORDS[:20]))
+    with pytest.raises(ValueError, match="'serving_default' differs"):
+        serving.verify(result.path, model, **arguments)
 
 
 def test_another_process_with_tensorflow_alone(tmp_path):
@@ -214,18 +234,20 @@ def test_cosine_of_a_zero_vector_is_zero(tmp_path):
     np.testing.assert_allclose(scored, [[0, 1]], atol=1e-6)
 
 
-def test_euclidean_far_from_the_origin(tmp_path):
-    # |q|^2 - 2qc + |c|^2 alone would lose every digit here.
+@pytest.mark.parametrize("sides", [(1000,), (-150, 150)], ids=["one-side", "two-sides"])
+def test_euclidean_far_from_the_origin(tmp_path, sides):
+    # |q|^2 - 2qc + |c|^2 alone would lose every digit on one side, and the order of the nearest on two.
     generator = np.random.default_rng(0)
-    rows = (1000 + generator.random((500, 8))).astype(np.float32)
+    rows = (np.resize(sides, (500, 1)) + generator.random((500, 8))).astype(np.float32)
     query, item = keras.Input((8,), name="query"), keras.Input((8,), name="item")
     model = SimpleNamespace(query_tower=keras.Model(query, query * 1.0), candidate_tower=keras.Model(item, item * 1.0))
     model.similarity = "euclidean"
     serving.export(model, tmp_path, candidates=serving.CandidateIndex(np.arange(500), rows), k=3)
     with serving.load(tmp_path) as servable:
         answers = servable.query(query=rows[:9])
-    assert answers["ids"][:, 0].tolist() == list(range(9))
-    expected = -np.sort(((rows[:9, None].astype(np.float64) - rows) ** 2).sum(-1), axis=1)[:, :3]
+    distances = ((rows[:9, None].astype(np.float64) - rows) ** 2).sum(-1)
+    assert answers["ids"].tolist() == np.argsort(distances, axis=1)[:, :3].tolist()
+    expected = -np.sort(distances, axis=1)[:, :3]
     np.testing.assert_allclose(answers["scores"], expected, atol=2e-4)
 
 

@@ -62,6 +62,11 @@ class DrawsWithKeras(keras.layers.Layer):
         return inputs + keras.random.uniform((3, 4), seed=self.seeds)
 
 
+class TellsTime(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs + tf.cast(tf.timestamp() % 1.0, tf.float32)
+
+
 class CallsPython(keras.layers.Layer):
     def call(self, inputs):
         return tf.ensure_shape(tf.py_function(lambda values: values * 2, [inputs], tf.float32), inputs.shape)
@@ -97,6 +102,7 @@ class BuildsLate(keras.layers.Layer):
     [
         (Draws, "must not draw random numbers"),
         (DrawsWithKeras, "must not change its state"),
+        (TellsTime, "same way each time"),
         (CallsPython, "must not call Python"),
         (ForcesXla, "must not force XLA"),
         (BuildsLate, "must be built"),

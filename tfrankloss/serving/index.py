@@ -15,7 +15,8 @@ from tfrankloss.serving.features import Stage
 class CandidateIndex:
     """The ids and embeddings of all candidates, as `export` writes them into a servable.
 
-    Ids are strings or integers, one per candidate; the embeddings come from the candidate tower, not yet normalised.
+    Ids are strings or integers, one per candidate; the embeddings come from the candidate tower; for
+    cosines they may be of any length.
 
     Args:
         ids: N unique strings or integers.
@@ -155,21 +156,26 @@ class ExactSearch(tf.Module):
         self._centre = tf.Variable(centre, trainable=False, name="candidate_centre", dtype=tf.float32)
         # Stored with candidates along the columns, the product with a query reads memory in order.
         self._columns = tf.Variable(rows.T, trainable=False, name="candidate_embeddings", dtype=tf.float32)
+        squares = (rows**2).sum(axis=1) / 2
+        self._half_squares = tf.Variable(squares, trainable=False, name="candidate_squares", dtype=tf.float32)
 
     def __call__(self, queries: tf.Tensor) -> dict[str, tf.Tensor]:
         """``ids`` and ``scores`` of shape (batch, k), best first, for embeddings of shape (batch, dimension)."""
-        queries = l2_normalize(queries) if self._measure.similarity == "cosine" else queries - self._centre
-        products = tf.linalg.matmul(queries, self._columns)
         if self._measure.similarity == "euclidean":
-            # |q - c|^2 less |q|^2, which is the same for all candidates of a query.
-            products = 2.0 * products - tf.reduce_sum(self._columns**2, axis=0)
-        scores, rows = tf.math.top_k(products, self._k)
-        if self._measure.similarity == "euclidean":
-            # The expansion cancels where a candidate is near: the scores of the chosen come from the differences.
-            chosen = tf.transpose(tf.gather(self._columns, rows, axis=1), (1, 2, 0))
-            scores, order = tf.math.top_k(-tf.reduce_sum((queries[:, None] - chosen) ** 2, axis=-1), self._k)
-            rows = tf.gather(rows, order, batch_dims=1)
+            scores, rows = self._nearest(queries - self._centre)
+        else:
+            queries = l2_normalize(queries) if self._measure.similarity == "cosine" else queries
+            scores, rows = tf.math.top_k(tf.linalg.matmul(queries, self._columns), self._k)
         return {"ids": tf.gather(self._ids, rows), "scores": scores / self._measure.temperature}
+
+    def _nearest(self, queries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # -|q - c|^2 / 2 plus |q|^2 / 2, which is the same for all candidates of a query.
+        products = tf.linalg.matmul(queries, self._columns) - self._half_squares
+        # This expansion cancels where a candidate is near, so more than k are chosen by it and ordered by differences.
+        _, rows = tf.math.top_k(products, min(2 * self._k + 16, self._columns.shape[1]))
+        chosen = tf.transpose(tf.gather(self._columns, rows, axis=1), (1, 2, 0))
+        scores, order = tf.math.top_k(-tf.reduce_sum((queries[:, None] - chosen) ** 2, axis=-1), self._k)
+        return scores, tf.gather(rows, order, batch_dims=1)
 
 
 def l2_normalize(vectors: tf.Tensor) -> tf.Tensor:

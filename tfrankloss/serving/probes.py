@@ -71,13 +71,11 @@ def _made(specs: Specs, layers: list[keras.layers.Layer]) -> Rows:
         shape = (_ROWS, *(size or _LIST_SIZE for size in spec.shape[1:]))
         if spec.dtype == tf.string:
             values = generator.choice(np.array(tokens, dtype=object), shape)
-            values[0] = ""
         elif spec.dtype.is_floating:
             values = generator.random(shape).astype(spec.dtype.as_numpy_dtype)
-            values[0] = 0
         else:
             values = generator.integers(0, min(limits, default=2), shape).astype(spec.dtype.as_numpy_dtype)
-            values[0] = 0
+        values[0] = "" if spec.dtype == tf.string else 0
         rows[name] = values
     return rows
 
