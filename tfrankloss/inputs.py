@@ -73,11 +73,13 @@ def read_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> List
         )
     errors.check_rank("y_pred", scores.shape, 2, LIST_SHAPE)
     errors.check_same_shape("y_true", labels.shape, "y_pred", scores.shape)
-    labels, scores, mask = lists.prepare(labels, scores, keras_mask)
     item_weights, list_weights = _read_weights(sample_weight, scores)
-    weights = item_weights if item_weights is not None else list_weights[:, None] if list_weights is not None else None
-    if weights is not None:
-        labels, scores, mask = lists.prepare(labels, scores, ops.logical_and(mask, ops.not_equal(weights, 0)))
+    weights = list_weights[:, None] if list_weights is not None else item_weights
+    valid = labels >= 0 if weights is None else ops.logical_and(labels >= 0, ops.not_equal(weights, 0))
+    if keras_mask is not None:
+        errors.check_same_shape("mask of y_pred", keras_mask.shape, "y_pred", scores.shape)
+        valid = ops.logical_and(valid, ops.cast(keras_mask, "bool"))
+    labels, scores, mask = lists.prepare(labels, scores, valid)
     return ListBatch(labels, scores, mask, item_weights, list_weights)
 
 
@@ -112,14 +114,13 @@ def read_rows(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> RowBa
 
 
 def _densify(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
-    """Ragged tensors as padded ones: labels with -1, the rest with 0, all as long as the scores."""
+    """Ragged tensors as padded ones, all as long as the scores: labels with -1, the rest with 0."""
     if _is_ragged(y_pred):
         y_pred = y_pred.to_tensor(default_value=0)
-    shape = ops.shape(y_pred)[:2]
     if _is_ragged(y_true):
-        y_true = y_true.to_tensor(default_value=-1, shape=shape)
+        y_true = y_true.to_tensor(default_value=-1, shape=ops.shape(y_pred)[:2])
     if _is_ragged(sample_weight):
-        sample_weight = sample_weight.to_tensor(default_value=0, shape=shape)
+        sample_weight = sample_weight.to_tensor(default_value=0, shape=ops.shape(y_pred)[:2])
     return y_true, y_pred, sample_weight
 
 

@@ -95,7 +95,7 @@ def rank_net_lambdas(
         >>> from tfrankloss.functional import rank_net_lambdas
         >>> lambdas = rank_net_lambdas([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])
         >>> print([round(float(item), 4) for item in lambdas[0]])
-        [0.0726, 1.218, -1.2907]
+        [0.0726, 1.218, -1.2906]
 
     Source: Burges, "From RankNet to LambdaRank to LambdaMART: An Overview", 2010.
     """

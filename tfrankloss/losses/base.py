@@ -43,7 +43,7 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
         """The reduced loss; ``sample_weight`` is (), (B,) or (B, 1) for lists and (B, L) for items."""
-        with ops.name_scope(self.name):
+        with keras.name_scope(self.name):
             values, weights = self.list_losses(y_true, y_pred, sample_weight)
             return self._reduce(values, values, sample_weight=weights)
 

@@ -1,0 +1,109 @@
+"""In-batch losses as Keras classes."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfrankloss import errors, functional, inputs
+from tfrankloss.functional.in_batch import DUPLICATES, SIMILARITIES
+from tfrankloss.functional.lists import computing_dtype
+from tfrankloss.losses.base import RankingLoss, Tensor
+
+TARGETS = ("relevance", "candidate_ids")
+
+
+@keras.saving.register_keras_serializable(package="tfrankloss")
+class InBatchSoftmaxLoss(RankingLoss):
+    """Softmax over all candidates of the batch, each row's own one being right: ``functional.in_batch_softmax_loss``.
+
+    ``y_pred`` is (B, 2 + K, D): query, candidate and K explicit negatives of each row, as a two-tower model gives them in
+    its in-batch mode; or (B, B) scores. ``y_true`` is (B,) or (B, 1): relevance, where rows above 0 count and rows
+    below 0 are padding; or with ``targets="candidate_ids"`` the integer ids of the candidates, by which accidental hits are
+    found ((B, 1 + K) to know the explicit negatives too; a negative id is a padded row). ``sample_weight`` is (B,).
+
+    Args:
+        targets: What ``y_true`` holds, "relevance" or "candidate_ids".
+        similarity: "dot", "cosine" or "euclidean", for embeddings. A two-tower model with "cosine" has normalized its
+            embeddings already and takes "dot" as well.
+        duplicates: What columns with the row's own candidate are, where ids are known: "mask" leaves them out,
+            "positive" adds their probability to the candidate's own, "negative" keeps them as negatives.
+        temperature: Divides the scores; greater than 0.
+        reduction: As in ``keras.losses.Loss``, over rows.
+        name: Name of the loss.
+        dtype: As in ``keras.losses.Loss``.
+
+    Raises:
+        ValueError: If an argument has a wrong value.
+
+    Example:
+        >>> from tfrankloss import InBatchSoftmaxLoss
+        >>> embeddings = [[[1.0, 0.0], [1.0, -1.0]], [[0.0, 1.0], [-1.0, 1.0]]]
+        >>> print(round(float(InBatchSoftmaxLoss()([1.0, 1.0], embeddings)), 6))
+        0.126928
+    """
+
+    def __init__(
+        self,
+        targets: str = "relevance",
+        similarity: str = "dot",
+        duplicates: str = "mask",
+        temperature: float = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "in_batch_softmax_loss",
+        dtype: Any = None,
+    ):
+        errors.check_choice("targets", targets, TARGETS)
+        errors.check_choice("similarity", similarity, SIMILARITIES)
+        errors.check_choice("duplicates", duplicates, DUPLICATES)
+        super().__init__(
+            targets=targets,
+            similarity=similarity,
+            duplicates=duplicates,
+            temperature=temperature,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+        )
+        self.similarity = similarity
+
+    def list_losses(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
+        """The loss (B,) of each row, and the weights (B,) of the rows."""
+        batch = inputs.read_rows(y_true, y_pred, sample_weight, computing_dtype(self.dtype))
+        scores = batch.predictions
+        if len(scores.shape) == 3:
+            scores = functional.in_batch_scores(scores, similarity=self.similarity)
+        ids: dict[str, Tensor] = {}
+        labels = batch.targets[:, 0]
+        if self.settings["targets"] == "candidate_ids":
+            ids = self._read_ids(batch.targets, scores)
+            labels = ops.ones_like(scores[:, 0])
+        elif batch.targets.shape[1] != 1:
+            raise ValueError(
+                f"`y_true` must have shape (batch,) or (batch, 1). Received: y_true.shape={tuple(batch.targets.shape)}"
+            )
+        values = functional.in_batch_softmax_loss(
+            labels, scores / self.temperature, batch.mask, duplicates=self.settings["duplicates"], **ids
+        )
+        return values, batch.row_weights
+
+    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+        """The loss (B,) of each row from (B, B) scores."""
+        return functional.in_batch_softmax_loss(labels, scores, mask, duplicates=self.settings["duplicates"])
+
+    @staticmethod
+    def _read_ids(targets: Tensor, scores: Tensor) -> dict[str, Tensor]:
+        if "int" not in str(targets.dtype):
+            raise TypeError(
+                '`y_true` must hold integers with targets="candidate_ids": floats cannot tell large ids apart. '
+                f"Received: y_true.dtype={keras.backend.standardize_dtype(targets.dtype)}"
+            )
+        if targets.shape[1] == 1:
+            return {"candidate_ids": targets[:, 0]}
+        extra = None if None in scores.shape[:2] else scores.shape[1] - scores.shape[0]
+        if extra is not None and extra != targets.shape[1] - 1:
+            raise ValueError(
+                f"`y_true` must have shape (batch,), (batch, 1) or (batch, {1 + extra}): an id for each explicit negative. "
+                f"Received: y_true.shape={tuple(targets.shape)}"
+            )
+        return {"candidate_ids": targets[:, 0], "negative_ids": targets[:, 1:]}

@@ -1,0 +1,75 @@
+"""What all ranking metrics share: reading lists, weights, empty lists and the mean over lists."""
+
+import abc
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfrankloss import errors, inputs
+from tfrankloss.functional.lists import computing_dtype
+
+Tensor = Any
+
+EMPTY = ("zero", "skip", "one")
+
+
+class RankingMetric(keras.metrics.Mean, abc.ABC):
+    """Base of the metrics over padded lists: the weighted mean over all lists seen of one value per list.
+
+    Lists are read as losses read them: padding, masks, ragged input and the shapes of ``sample_weight`` are the same, and an
+    item of weight 0 is padding. With item weights, a list weighs the mean of its items' weights, taken by relevance, so
+    that constant weights act like a list weight. The result does not depend on how lists are cut into batches.
+
+    Args:
+        k: Places that count; None for all.
+        empty: What a list without a relevant item is: "zero" counts it as 0, as TensorFlow Ranking does, "one" as 1, and
+            "skip" leaves it out of the mean.
+        name: Name of the metric; None makes one from the class and ``k``.
+        dtype: As in ``keras.metrics.Metric``.
+        **settings: Further settings of the function, kept for the config.
+    """
+
+    short_name: str
+
+    def __init__(self, *, k: int | None, empty: str, name: str | None, dtype: Any, **settings: Any):
+        errors.check_positive_integer("k", k, optional=True)
+        errors.check_choice("empty", empty, EMPTY)
+        super().__init__(name=name or (f"{self.short_name}_at_{k}" if k else self.short_name), dtype=dtype)
+        self.k = k
+        self.empty = empty
+        self.settings = settings
+
+    @abc.abstractmethod
+    def list_values(self, labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
+        """The value (B,) of each list."""
+
+    @abc.abstractmethod
+    def relevance(self, labels: Tensor) -> Tensor:
+        """How much each item matters (B, L): items above 0 make a list non-empty and share its weight."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Add the lists of a batch; shapes are those of ``RankingLoss``."""
+        batch = inputs.read_lists(y_true, y_pred, sample_weight, computing_dtype(self.dtype))
+        values = self.list_values(batch.labels, batch.scores, batch.mask, batch.item_weights)
+        relevance = ops.where(batch.mask, self.relevance(batch.labels), 0.0)
+        weights = _list_weights(batch, relevance)
+        if self.empty != "zero":
+            filled = ops.any(relevance > 0, axis=1)
+            values = ops.where(filled, values, 1.0)
+            if self.empty == "skip":
+                weights = ops.where(filled, weights, 0.0)
+        super().update_state(values, weights)
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings, from which ``from_config`` makes an equal metric."""
+        return {**super().get_config(), "k": self.k, "empty": self.empty, **self.settings}
+
+
+def _list_weights(batch: inputs.ListBatch, relevance: Tensor) -> Tensor:
+    """The weight (B,) of each list; from item weights by relevance, or plainly where nothing is relevant."""
+    if batch.item_weights is None:
+        return ops.ones_like(batch.scores[:, 0]) if batch.list_weights is None else batch.list_weights
+    total = ops.sum(relevance, axis=1)
+    by_relevance = ops.sum(relevance * batch.item_weights, axis=1) / ops.where(total > 0, total, 1.0)
+    return ops.where(total > 0, by_relevance, inputs.mean_item_weight(batch))
