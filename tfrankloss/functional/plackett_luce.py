@@ -7,7 +7,8 @@ from keras import ops
 
 from tfrankloss import errors
 from tfrankloss.functional import gains, lists
-from tfrankloss.functional.races import log_tie_probability, log_top_places_probability
+from tfrankloss.functional.races import log_tie_probability
+from tfrankloss.functional.top_places import log_top_places_probability
 
 Tensor = Any
 

@@ -31,8 +31,6 @@ DEPTH = 18.0
 NEWTON_STEPS = 12
 # exp(-exp(LATE)) is 0 in float32; before EARLY, 1 - exp(-exp(x)) is exp(x - exp(x) / 2) to the last digit.
 LATE, EARLY = 4.4, -7.0
-# Spacing of the nodes of a cut group, and how far beyond the last place they reach.
-CUT_STEP, CUT_MARGIN = 0.15, 30.0
 
 
 def log_tie_probability(rates: Tensor, counted: Tensor, groups: lists.TieGroups) -> Tensor:
@@ -116,45 +114,3 @@ def _mode(rates: Tensor, members: Tensor, groups: lists.TieGroups) -> Tensor:
         sums = lists.group_sum(ops.stack([late * members, curvature * members], axis=-1), groups)
         mode = mode + (1 + sums[..., 0] - mode) / (1 + sums[..., 1] / mode)
     return mode
-
-
-def log_top_places_probability(rates: Tensor, cut: Tensor, first: Tensor, top_k: int) -> Tensor:
-    """log probability that the places from ``first`` to ``top_k`` all go to members of the group they cut.
-
-    That takes ``top_k - first + 1`` arrivals of the group before the items below: the product over its members becomes
-    the upper tail of a count of independent events. The count starts at the items above the group, so that ``top_k`` is the
-    threshold of every list, and is followed in logarithms from item to item.
-
-    Args:
-        rates: (B, L) logarithms of the rates, in sorted lists.
-        cut: (B, L) booleans, True at the members of the group that place ``top_k`` cuts.
-        first: (B, L) place of the first member of each group.
-        top_k: The last place, at least 1.
-
-    Returns:
-        (B, 1) log probabilities, of no meaning in lists without a cut group.
-    """
-    members = ops.cast(cut, rates.dtype)
-    begin, end = -DEPTH, math.log(top_k + CUT_MARGIN)
-    times = begin + CUT_STEP * ops.cast(ops.arange(math.ceil((end - begin) / CUT_STEP)), rates.dtype)
-    above = ops.sum(members * (first - 1), axis=1) / ops.maximum(ops.sum(members, axis=1), 1.0)
-    counts = ops.cast(ops.arange(top_k + 1), rates.dtype)
-    state = ops.where(ops.equal(counts[None, None, :], above[:, None, None]), 0.0, lists.LOWEST)
-    state = ops.cast(state, rates.dtype) + ops.zeros_like(times)[None, :, None]
-
-    def add_item(state, item):
-        rate, member = item
-        exponents = rate[:, None] + times
-        arrived = ops.where(member[:, None], log_arrived(exponents), lists.LOWEST)[:, :, None]
-        waiting = ops.where(member[:, None], -ops.exp(ops.minimum(exponents, 60.0)), 0.0)[:, :, None]
-        stay = ops.concatenate([state[:, :, :-1] + waiting, state[:, :, -1:]], axis=2)
-        rise = ops.concatenate([ops.full_like(state[:, :, :1], lists.LOWEST), state[:, :, :-1] + arrived], axis=2)
-        state = ops.logaddexp(stay, ops.maximum(rise, lists.LOWEST))
-        return ops.maximum(state, lists.LOWEST), None
-
-    def step(state, item):
-        return add_item(state, item)[0], ops.zeros_like(state)
-
-    state, _ = ops.scan(step, state, (ops.transpose(rates), ops.transpose(cut)))
-    integrand = state[:, :, -1] + times - ops.exp(times) + math.log(CUT_STEP)
-    return ops.minimum(ops.logsumexp(integrand, axis=1, keepdims=True), 0.0)
