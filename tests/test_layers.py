@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tfrankloss.layers import SIMILARITIES, ApplyToLists, L2Normalize, SafeMeanPooling, Similarity
+from tfrankloss.functional.similarity import SIMILARITIES
+from tfrankloss.layers import ApplyToLists, L2Normalize, SafeMeanPooling, Similarity
 
 pytestmark = pytest.mark.backends
 

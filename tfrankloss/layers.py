@@ -10,11 +10,7 @@ import keras
 from keras import ops
 
 from tfrankloss import errors
-
-SIMILARITIES = ("dot", "cosine", "euclidean")
-
-# A vector with no entry above this counts as zero: its direction is rounding noise and its gradient would overflow.
-_NO_LENGTH = 1e-12
+from tfrankloss.functional.similarity import SIMILARITIES, l2_normalize
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
@@ -44,7 +40,7 @@ class L2Normalize(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Unit vectors of the shape of ``inputs``."""
-        return _unit(inputs)
+        return l2_normalize(inputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape of the inputs."""
@@ -98,7 +94,7 @@ class Similarity(keras.layers.Layer):
         """Scores (B,) of candidates (B, D), or (B, L) of candidates (B, L, D), for queries (B, D)."""
         _check_embeddings(queries.shape, candidates.shape)
         if self.similarity == "cosine":
-            queries, candidates = _unit(queries), _unit(candidates)
+            queries, candidates = l2_normalize(queries), l2_normalize(candidates)
         if len(candidates.shape) == 3:
             queries = ops.expand_dims(queries, axis=1)
         if self.similarity == "euclidean":
@@ -213,19 +209,6 @@ class ApplyToLists(keras.layers.Layer):
         return cls(
             keras.saving.deserialize_keras_object(config["model"]), **{k: v for k, v in config.items() if k != "model"}
         )
-
-
-def _unit(inputs: Any) -> Any:
-    """``inputs`` (..., D) at Euclidean length 1; zero vectors stay zero."""
-    half = keras.backend.standardize_dtype(inputs.dtype) in ("float16", "bfloat16")
-    vectors = ops.cast(inputs, "float32") if half else inputs
-    # Dividing by the greatest entry first keeps the squares of huge and tiny entries within the range of floats.
-    greatest = ops.stop_gradient(ops.max(ops.abs(vectors), axis=-1, keepdims=True))
-    vectors = vectors / ops.where(greatest > _NO_LENGTH, greatest, ops.ones_like(greatest))
-    squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-    # A scaled vector has an entry of 1, up to rounding; only zeros fall below 0.5, and rsqrt has no gradient there.
-    vectors = vectors * ops.rsqrt(ops.where(squares > 0.5, squares, ops.ones_like(squares)))
-    return ops.cast(vectors, inputs.dtype)
 
 
 def _check_embeddings(queries_shape: errors.Shape, candidates_shape: errors.Shape) -> None:

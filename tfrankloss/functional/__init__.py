@@ -1,8 +1,8 @@
 """Losses and metrics as pure functions of tensors, on any Keras backend.
 
-A function takes ``labels`` (B, L), ``scores`` (B, L) and a boolean ``mask`` (B, L), in that order; losses return one value
-per item, metrics one per list. The classes of ``tfrankloss.losses`` and ``tfrankloss.metrics`` add weights, reduction
-and state.
+A function takes ``labels`` (B, L), ``scores`` (B, L) and a boolean ``mask`` (B, L), in that order; losses return one
+value per item, metrics one per list. The classes of ``tfrankloss.losses`` and ``tfrankloss.metrics`` add weights,
+reduction and state.
 """
 
 from tfrankloss.functional.in_batch import in_batch_scores, in_batch_softmax_loss
@@ -10,12 +10,14 @@ from tfrankloss.functional.listwise import kl_listwise_loss, list_net_loss, soft
 from tfrankloss.functional.metrics import average_precision, ndcg, precision_at_k, recall_at_k, reciprocal_rank
 from tfrankloss.functional.pairwise import rank_net_lambdas, rank_net_loss
 from tfrankloss.functional.plackett_luce import list_mle_loss
+from tfrankloss.functional.similarity import l2_normalize
 
 __all__ = [
     "average_precision",
     "in_batch_scores",
     "in_batch_softmax_loss",
     "kl_listwise_loss",
+    "l2_normalize",
     "list_mle_loss",
     "list_net_loss",
     "ndcg",

@@ -6,10 +6,10 @@ from keras import ops
 
 from tfrankloss import errors
 from tfrankloss.functional import lists
+from tfrankloss.functional.similarity import SIMILARITIES, l2_normalize
 
 Tensor = Any
 
-SIMILARITIES = ("dot", "cosine", "euclidean")
 DUPLICATES = ("mask", "positive", "negative")
 
 
@@ -39,8 +39,7 @@ def in_batch_scores(embeddings: Tensor, *, similarity: str = "dot") -> Tensor:
     check_embeddings("embeddings", embeddings.shape)
     embeddings = ops.cast(embeddings, lists.computing_dtype(embeddings.dtype))
     if similarity == "cosine":
-        squares = ops.sum(ops.square(embeddings), axis=-1, keepdims=True)
-        embeddings = embeddings * ops.where(squares > 0, ops.rsqrt(ops.where(squares > 0, squares, 1.0)), 0.0)
+        embeddings = l2_normalize(embeddings)
     queries, candidates, negatives = embeddings[:, 0], embeddings[:, 1], embeddings[:, 2:]
     scores = ops.matmul(queries, ops.transpose(candidates))
     own = ops.einsum("bd,bkd->bk", queries, negatives)
@@ -55,9 +54,7 @@ def check_embeddings(name: str, shape: errors.Shape) -> None:
     """Raise unless ``shape`` is (batch, 2 + K, dimension)."""
     errors.check_rank(name, shape, 3, "(batch, 2 + negatives, dimension)")
     if shape[1] is not None and shape[1] < 2:
-        raise ValueError(
-            f"`{name}` must hold a query and a candidate on axis 1. Received: {name}.shape={tuple(shape)}"
-        )
+        raise ValueError(f"`{name}` must hold a query and a candidate on axis 1. Received: {name}.shape={tuple(shape)}")
 
 
 def in_batch_softmax_loss(
@@ -98,8 +95,8 @@ def in_batch_softmax_loss(
         >>> print([round(float(row), 6) for row in loss])
         [0.126928, 0.126928]
 
-    Source: "Full Product Softmax" of the project's documents; Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large
-    Corpus Item Recommendations", RecSys 2019.
+    Source: "Full Product Softmax" of the project's documents; Yi et al., "Sampling-Bias-Corrected Neural Modeling for
+    Large Corpus Item Recommendations", RecSys 2019.
     """
     errors.check_choice("duplicates", duplicates, DUPLICATES)
     labels, scores, columns, valid = _prepare_rows(labels, scores, mask)

@@ -1,7 +1,8 @@
 """The pair engine: which two items of a list are compared, and the sum of a loss over those pairs.
 
-A pairwise loss supplies the loss of a score gap d = s_i - s_j, where i is the better item, and its derivative. Everything
-else is here, with the gradient in closed form, so that no intermediate of the (B, L, L) pairs outlives its sum.
+A pairwise loss supplies the loss of a score gap d = s_i - s_j, where i is the better item, and its derivative.
+Everything else is here, with the gradient in closed form, so that no intermediate of the (B, L, L) pairs outlives its
+sum.
 """
 
 from collections.abc import Callable

@@ -25,8 +25,8 @@ def rank_net_loss(
 ) -> Tensor:
     r"""Logistic loss of every pair of items with different labels (RankNet).
 
-    The sturdy pairwise choice for graded labels; TensorFlow Ranking's ``PairwiseLogisticLoss``. The sum over pairs grows
-    with the list; ``pair_reduction="mean"`` lets every list count the same.
+    The sturdy pairwise choice for graded labels; TensorFlow Ranking's ``PairwiseLogisticLoss``. The sum over pairs
+    grows with the list; ``pair_reduction="mean"`` lets every list count the same.
 
     .. math:: \ell_i = \sum_{j: y_i > y_j} \log(1 + e^{-(s_i - s_j)})
 

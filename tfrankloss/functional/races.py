@@ -1,16 +1,16 @@
 r"""Exponential races: the probability that a group of tied items comes before everything below it.
 
 Let item i of a group arrive after an exponential time of rate :math:`r_i`, its phi(score) over the sum of phi(score) of
-all items below the group. The items below then arrive, as one, at rate 1. With :math:`F(t) = \prod_i (1 - e^{-r_i t})` the
-probability that the whole group has arrived by time t, the Plackett-Luce probability that its members precede the items
-below, in any order, is
+all items below the group. The items below then arrive, as one, at rate 1. With :math:`F(t) = \prod_i (1 - e^{-r_i t})`
+the probability that the whole group has arrived by time t, the Plackett-Luce probability that its members precede the
+items below, in any order, is
 
 .. math:: P = \int_0^\infty e^{-t} F(t) dt, \qquad 1 - P = \int_0^\infty (1 - e^{-t}) F'(t) dt
 
 Both are sampled at equally spaced x = log t, where the integrands are smooth and vanish at both ends, so that the
 trapezoid rule converges exponentially. A group that likely loses takes the first form, one that likely wins the
-second: neither ever subtracts from 1 what is nearly 1. The range to sample follows from the rates, see ``_range``. Nodes
-carry no gradient, since an integral does not depend on where it is sampled.
+second: neither ever subtracts from 1 what is nearly 1. The range to sample follows from the rates, see ``_range``.
+Nodes carry no gradient, since an integral does not depend on where it is sampled.
 
 Source: Kalbfleisch and Prentice, "Marginal likelihoods based on Cox's regression and life model", Biometrika 1973, for
 the likelihood; the way to integrate is the project's own.
@@ -77,9 +77,9 @@ def arrival_rate(exponents: Tensor) -> Tensor:
 def _range(rates: Tensor, members: Tensor, groups: lists.TieGroups, likely: Tensor) -> tuple[Tensor, Tensor]:
     """First and last log time to sample, each (B, L).
 
-    Where the group likely loses, the integrand is bounded by exp(-T (exp(d) - 1 - d)) at a distance d from its mode at about
-    log T, on both sides. Where it likely wins, nothing happens after its slowest member has surely arrived. To the left both
-    integrands follow a concave function, log F, with log t - t added in the first case; Newton's method
+    Where the group likely loses, the integrand is bounded by exp(-T (exp(d) - 1 - d)) at a distance d from its mode at
+    about log T, on both sides. Where it likely wins, nothing happens after its slowest member has surely arrived. To
+    the left both integrands follow a concave function, log F, with log t - t added in the first case; Newton's method
     started below the place where that has fallen by DEPTH approaches it from below.
     """
     mode = _mode(rates, members, groups)

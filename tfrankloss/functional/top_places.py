@@ -2,8 +2,8 @@ r"""The exponential race of ``races`` for a group of ties that the last counted 
 
 The group then fills only the places left: with n of them, P is the probability that n of its members arrive before the
 items below. The product over members becomes the upper tail of a count of independent events, which is followed item
-by item in logarithms, for every node of the integral over time at once. A member's share in the gradient is the probability
-that exactly n - 1 of the others have arrived, from the counts of the items before and after it: sums of
+by item in logarithms, for every node of the integral over time at once. A member's share in the gradient is the
+probability that exactly n - 1 of the others have arrived, from the counts of the items before and after it: sums of
 positive terms only. Both directions are loops whose derivative is never taken, so they also compile under XLA.
 """
 

@@ -17,8 +17,8 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
 
     Subclasses name a pure function of ``labels, scores, mask`` and settings; this class reads what Keras hands over,
     divides the scores by the temperature, multiplies item losses by item weights, sums each list and applies Keras'
-    reduction over lists. It overrides ``__call__`` because Keras would cast ids to float and broadcast (B,) weights over
-    items when B equals L.
+    reduction over lists. It overrides ``__call__`` because Keras would cast ids to float and broadcast (B,) weights
+    over items when B equals L.
 
     A subclass with a setting that a config cannot store as it is extends ``get_config``.
 
@@ -54,8 +54,8 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
     def list_losses(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
         """The loss (B,) of each list with its items weighed, and the weights (B,) of the lists.
 
-        With item weights, which are inside the losses already, a list weighs 1; ``mean_with_sample_weight`` then divides
-        by the mean item weight of each list, as if it had been given for the list.
+        With item weights, which are inside the losses already, a list weighs 1; ``mean_with_sample_weight`` then
+        divides by the mean item weight of each list, as if it had been given for the list.
         """
         batch = inputs.read_lists(y_true, y_pred, sample_weight, computing_dtype(self.dtype))
         losses = self.item_losses(batch.labels, batch.scores / self.temperature, batch.mask)

@@ -17,14 +17,15 @@ EMPTY = ("zero", "skip", "one")
 class RankingMetric(keras.metrics.Mean, abc.ABC):
     """Base of the metrics over padded lists: the weighted mean over all lists seen of one value per list.
 
-    Lists are read as losses read them: padding, masks, ragged input and the shapes of ``sample_weight`` are the same, and an
-    item of weight 0 is padding. With item weights, a list weighs the mean of its items' weights, taken by relevance, so
-    that constant weights act like a list weight. The result does not depend on how lists are cut into batches.
+    Lists are read as losses read them: padding, masks, ragged input and the shapes of ``sample_weight`` are the same,
+    and an item of weight 0 is padding. With item weights, a list weighs the mean of its items' weights, taken by
+    relevance, so that constant weights act like a list weight. The result does not depend on how lists are cut into
+    batches.
 
     Args:
         k: Places that count; None for all.
-        empty: What a list without a relevant item is: "zero" counts it as 0, as TensorFlow Ranking does, "one" as 1, and
-            "skip" leaves it out of the mean.
+        empty: What a list without a relevant item is: "zero" counts it as 0, as TensorFlow Ranking does, "one" as 1,
+            and "skip" leaves it out of the mean.
         name: Name of the metric; None makes one from the class and ``k``.
         dtype: As in ``keras.metrics.Metric``.
         **settings: Further settings of the function, kept for the config.

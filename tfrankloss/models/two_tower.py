@@ -8,7 +8,8 @@ import numpy as np
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.layers import SIMILARITIES, L2Normalize, Similarity
+from tfrankloss.functional.similarity import SIMILARITIES
+from tfrankloss.layers import L2Normalize, Similarity
 from tfrankloss.models import towers
 
 MODES = ("in_batch", "listwise", "pairwise", "pointwise")

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfrankloss import errors
+from tfrankloss.functional.similarity import SIMILARITIES
 from tfrankloss.serving import reference
 from tfrankloss.serving.features import Features, Specs, Stage
 from tfrankloss.serving.index import CandidateIndex, ExactSearch, Measure, l2_normalize
@@ -97,7 +98,7 @@ def _two_tower(
     for attribute in ("query_tower", "candidate_tower", "similarity"):
         if not hasattr(model, attribute):
             raise TypeError(f"`model` must have the attribute {attribute}. {errors.received('model', model)}")
-    errors.check_choice("model.similarity", model.similarity, ("dot", "cosine", "euclidean"))
+    errors.check_choice("model.similarity", model.similarity, SIMILARITIES)
     query = Stage("model.query_tower", model.query_tower, preprocessing.get("query"))
     candidate = Stage("model.candidate_tower", model.candidate_tower, preprocessing.get("candidate"))
     query_specs, candidate_specs = query.specs(), candidate.specs()
