@@ -57,8 +57,8 @@ def export(
     ``temperature`` if it has one. Its signatures are:
 
     - ``serving_default``: query features -> ``ids`` and ``scores`` of shape (batch, k), best first;
-    - ``query_embedding``, ``candidate_embedding``: features of one side -> ``embedding`` (batch, D), as the tower
-      gives it;
+    - ``query_embedding``, ``candidate_embedding``: features of one side -> ``embedding`` (batch, D), of length 1
+      for cosines, so that any index of dot products over them ranks as the model does;
     - ``score``: query features and, with a list axis after the batch, candidate features -> ``scores``
       (batch, list_size).
 

@@ -54,9 +54,22 @@ def pair_scores(measure: Measure, queries: np.ndarray, candidates: np.ndarray) -
     return np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
 
 
-def output_gap(stage: Stage, specs: Specs, output: str) -> Gap:
-    """The gap of a signature that answers with the output of one stage."""
-    return lambda features, answers: relative_gap(answers[output], live(stage, features, specs))
+def output_gap(stage: Stage, specs: Specs) -> Gap:
+    """The gap of a signature whose ``scores`` are the output of one stage."""
+    return lambda features, answers: relative_gap(answers["scores"], live(stage, features, specs))
+
+
+def embedding_gap(stage: Stage, specs: Specs, measure: Measure) -> Gap:
+    """The gap of a signature that answers with embeddings as the similarity sees them."""
+
+    def gap(features: Features, answers: Answers) -> float:
+        expected = live(stage, features, specs)
+        if measure.similarity == "cosine":
+            norms = np.linalg.norm(expected, axis=-1, keepdims=True)
+            expected = np.divide(expected, norms, out=np.zeros_like(expected), where=norms > 0)
+        return relative_gap(answers["embedding"], expected)
+
+    return gap
 
 
 def list_gap(query: Stage, candidate: Stage, query_specs: Specs, candidate_specs: Specs, measure: Measure) -> Gap:

@@ -84,7 +84,7 @@ def _ranker(model: keras.Model, list_size: int | None, preprocessing: keras.Mode
     def compute(features: dict[str, tf.Tensor]) -> Outputs:
         return {"scores": tf.cast(stage(features), tf.float32)}
 
-    signature = Signature(DEFAULT, specs, compute, reference.output_gap(stage, specs, "scores"))
+    signature = Signature(DEFAULT, specs, compute, reference.output_gap(stage, specs))
     return Plan((signature,), stage.models, specs)
 
 
@@ -109,7 +109,10 @@ def _two_tower(
         first = replace(score, name=DEFAULT)
     else:
         first = _top_k(query, query_specs, candidates, measure, k)
-    embeddings = (_embedding("query", query, query_specs), _embedding("candidate", candidate, candidate_specs))
+    embeddings = (
+        _embedding("query", query, query_specs, measure),
+        _embedding("candidate", candidate, candidate_specs, measure),
+    )
     return Plan((first, *embeddings, score), (*query.models, *candidate.models), {**query_specs, **candidate_specs})
 
 
@@ -129,11 +132,12 @@ def _embed(stage: Stage, features: Features) -> tf.Tensor:
     return tf.cast(stage(features), tf.float32)
 
 
-def _embedding(side: str, stage: Stage, specs: Specs) -> Signature:
+def _embedding(side: str, stage: Stage, specs: Specs, measure: Measure) -> Signature:
     def compute(features: dict[str, tf.Tensor]) -> Outputs:
-        return {"embedding": _embed(stage, features)}
+        embeddings = _embed(stage, features)
+        return {"embedding": l2_normalize(embeddings) if measure.similarity == "cosine" else embeddings}
 
-    return Signature(f"{side}_embedding", specs, compute, reference.output_gap(stage, specs, "embedding"))
+    return Signature(f"{side}_embedding", specs, compute, reference.embedding_gap(stage, specs, measure))
 
 
 def _top_k(query: Stage, specs: Specs, candidates: CandidateIndex, measure: Measure, k: int) -> Signature:
