@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := tfrankloss tests examples benchmarks
+SOURCES := tfrankloss tests examples
 
 .PHONY: help demo test test-backends laws check format lint types clean
 

@@ -1,0 +1,59 @@
+"""The list primitives against NumPy: order, ties, suffix sums."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from tfrankloss.functional import lists
+
+pytestmark = pytest.mark.backends
+
+
+def array(value):
+    return ops.convert_to_numpy(value)
+
+
+@pytest.mark.parametrize("length", [1, 2, 31, 257, 5000])
+def test_descending_order_is_stable_and_puts_padding_last(length):
+    rng = np.random.default_rng(length)
+    keys = rng.integers(0, 4, (3, length)).astype("float32")
+    mask = rng.random((3, length)) < 0.8
+    order = array(lists.descending_order(ops.convert_to_tensor(keys), ops.convert_to_tensor(mask)))
+    for row in range(3):
+        expected = sorted(range(length), key=lambda i, row=row: (not mask[row, i], -keys[row, i], i))
+        items = mask[row].sum()
+        assert order[row, :items].tolist() == expected[:items]
+        assert sorted(order[row].tolist()) == list(range(length))
+
+
+def test_put_back_undoes_take():
+    values = np.random.default_rng(0).normal(size=(4, 50)).astype("float32")
+    order = lists.descending_order(ops.convert_to_tensor(values), ops.ones((4, 50), "bool"))
+    taken = lists.take(ops.convert_to_tensor(values), order)
+    np.testing.assert_array_equal(array(taken), -np.sort(-values, axis=1))
+    np.testing.assert_array_equal(array(lists.put_back(taken, order)), values)
+
+
+def test_tie_groups_of_each_list_stay_apart():
+    keys = ops.convert_to_tensor([[3.0, 3.0, 1.0, 0.0], [3.0, 2.0, 2.0, 2.0]])
+    mask = ops.convert_to_tensor([[True, True, True, False], [True, True, True, True]])
+    groups = lists.tie_groups(keys, mask)
+    assert array(groups.first).tolist() == [[1, 1, 3, 4], [1, 2, 2, 2]]
+    assert array(groups.size).tolist() == [[2, 2, 1, 1], [1, 3, 3, 3]]
+    values = ops.convert_to_tensor([[1.0, 2.0, 4.0, 8.0], [16.0, 32.0, 64.0, 128.0]])
+    assert array(lists.group_sum(values, groups)).tolist() == [[3, 3, 4, 8], [16, 224, 224, 224]]
+    assert array(lists.group_max(values, groups)).tolist() == [[2, 2, 4, 8], [16, 128, 128, 128]]
+    assert array(lists.group_mean(values, groups))[0].tolist() == [1.5, 1.5, 4, 8]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.parametrize("length", [1, 32, 33, 300])
+def test_suffix_logsumexp(length, scale):
+    rng = np.random.default_rng(length)
+    values = (scale * rng.normal(size=(2, length))).astype("float32")
+    items = [length, max(1, length // 2)]
+    mask = np.arange(length) < np.array(items)[:, None]
+    actual = array(lists.suffix_logsumexp(ops.convert_to_tensor(values), ops.convert_to_tensor(mask)))
+    for row, count in enumerate(items):
+        expected = np.logaddexp.accumulate(values[row, :count][::-1].astype("float64"))[::-1]
+        np.testing.assert_allclose(actual[row, :count], expected, rtol=1e-5, atol=1e-6)
