@@ -10,7 +10,7 @@ items below, in any order, is
 Both are sampled at equally spaced x = log t, where the integrands are smooth and vanish at both ends, so that the
 trapezoid rule converges exponentially. A group that likely loses takes the first form, one that likely wins the
 second: neither ever subtracts from 1 what is nearly 1. The range to sample follows from the rates, see ``_range``.
-Nodes carry no gradient, since an integral does not depend on where it is sampled.
+The gradient has a closed form over the same nodes.
 
 Source: Kalbfleisch and Prentice, "Marginal likelihoods based on Cox's regression and life model", Biometrika 1973, for
 the likelihood; the way to integrate is the project's own.
@@ -45,19 +45,35 @@ def log_tie_probability(rates: Tensor, counted: Tensor, groups: lists.TieGroups)
         (B, L) log probabilities, 0 where not counted.
     """
     members = ops.cast(counted, rates.dtype)
-    fixed = ops.stop_gradient(rates)
-    likely = lists.group_sum(log_arrived(fixed + math.log(math.log(2))) * members, groups) > -math.log(2)
-    start, stop = _range(fixed, members, groups, likely)
-    step = (stop - start) / NODES
-    times = start[:, :, None] + step[:, :, None] * (ops.cast(ops.arange(NODES), rates.dtype) + 0.5)
-    exponents = rates[:, :, None] + times
-    terms = ops.stack([log_arrived(exponents), arrival_rate(exponents)], axis=-1) * members[:, :, None, None]
-    sums = lists.group_sum(terms, groups)
-    before = ops.logsumexp(sums[..., 0] + times - ops.exp(times), axis=-1) + ops.log(step)
-    log_density = ops.where(likely[:, :, None], sums[..., 0] + log_arrived(times), lists.LOWEST)
-    after = ops.sum(ops.exp(log_density) * sums[..., 1], axis=-1) * step
-    several = ops.where(likely, ops.log1p(-ops.minimum(after, 0.9)), before)
-    return ops.where(counted, ops.where(groups.size == 1, -ops.softplus(-rates), several), 0.0)
+
+    @ops.custom_gradient
+    def log_probability(rates):
+        times, log_step, likely = _nodes(rates, members, groups)
+        exponents = rates[:, :, None] + times
+        late = arrival_rate(exponents) * members[:, :, None]
+        log_all = lists.group_sum(log_arrived(exponents) * members[:, :, None], groups)
+        log_weights = times - ops.exp(times) + log_step[:, :, None]
+        log_losing = ops.log1p(-ops.minimum(_lost(log_all, late, times, log_step, likely, groups), 0.9))
+        several = ops.where(likely, log_losing, ops.logsumexp(log_all + log_weights, axis=-1))
+        single = ops.equal(groups.size, 1)
+        value = ops.where(counted, ops.where(single, -ops.softplus(-rates), several), 0.0)
+
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+            # d log P / d log r_i: the mean of arrival_rate over the times at which the last member may arrive.
+            density = ops.exp(ops.minimum(log_all + log_weights - value[:, :, None], 0.0))
+            slope = ops.where(single, ops.sigmoid(-rates), ops.sum(density * late, axis=-1))
+            return lists.group_sum(upstream * members, groups) * members * slope
+
+        return value, gradient
+
+    return log_probability(rates)
+
+
+def _lost(log_all: Tensor, late: Tensor, times: Tensor, log_step: Tensor, likely: Tensor, groups: Any) -> Tensor:
+    """1 - P (B, L) where the group likely wins, 0 elsewhere."""
+    log_terms = ops.where(likely[:, :, None], log_all + log_arrived(times), lists.LOWEST)
+    return ops.sum(ops.exp(log_terms) * lists.group_sum(late, groups), axis=-1) * ops.exp(log_step)
 
 
 def log_arrived(exponents: Tensor) -> Tensor:
@@ -72,6 +88,15 @@ def arrival_rate(exponents: Tensor) -> Tensor:
     """z / (exp(z) - 1) with z = exp(x): the derivative of ``log_arrived``, from 1 down to 0."""
     waited = ops.exp(ops.clip(exponents, EARLY, LATE))
     return ops.where(exponents < EARLY, 1 - ops.exp(ops.minimum(exponents, EARLY)) / 2, waited / ops.expm1(waited))
+
+
+def _nodes(rates: Tensor, members: Tensor, groups: lists.TieGroups) -> tuple[Tensor, Tensor, Tensor]:
+    """Log times to sample (B, L, NODES), the logarithm of their spacing, and which groups likely win, (B, L)."""
+    likely = _log_arrived_by(math.log(math.log(2)), rates, members, groups) > -math.log(2)
+    start, stop = _range(rates, members, groups, likely)
+    step = (stop - start) / NODES
+    index = ops.cast(ops.arange(NODES), rates.dtype) + 0.5
+    return start[:, :, None] + step[:, :, None] * index, ops.log(step), likely
 
 
 def _range(rates: Tensor, members: Tensor, groups: lists.TieGroups, likely: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,8 +124,8 @@ def _range(rates: Tensor, members: Tensor, groups: lists.TieGroups, likely: Tens
     return start, stop
 
 
-def _log_arrived_by(log_time: Tensor, rates: Tensor, members: Tensor, groups: lists.TieGroups) -> Tensor:
-    """log F at a time of each group's own."""
+def _log_arrived_by(log_time: Tensor | float, rates: Tensor, members: Tensor, groups: lists.TieGroups) -> Tensor:
+    """log F (B, L) at a time, common or of each group's own."""
     return lists.group_sum(log_arrived(rates + log_time) * members, groups)
 
 
