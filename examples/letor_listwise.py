@@ -218,7 +218,7 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Run]], parts: Sequence[P
             (line,) = axes.plot(epochs, values.mean(axis=0), label=row)
             axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.12)
         axes.axhline(feature, color="black", linestyle="--", linewidth=1, label="best single feature")
-        axes.set(xlabel="epoch", ylabel="NDCG@10 on validation lists (mean, range of seeds)")
+        axes.set(xlabel="epoch", ylabel="validation NDCG@10 (mean, range of seeds)")
 
     test = parts[0].test
     scores, labels = (to_rows(values, test.mask) for values in (predict(runs[best][0].model, test), test.labels))
