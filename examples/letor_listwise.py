@@ -237,7 +237,9 @@ def export_and_ask(model: keras.Model, row: str, base: Path, test: RankingLists)
     labels = test.labels[query][mask]
     order = np.argsort(-scores)[:10]
     rows = [[str(rank), str(item), f"{scores[item]:.3f}", f"{labels[item]:g}"] for rank, item in enumerate(order, 1)]
-    title = f"Query {test.query_ids[query]} asked of the reloaded export: the first 10 of its {len(labels)} items"
+    title = (
+        f"Query {test.query_ids[query]} asked of the reloaded export: the first {len(order)} of its {len(labels)} items"
+    )
     print_table(title, ["rank", "item", "score", "label"], rows)
 
 
