@@ -1,0 +1,43 @@
+"""What every test needs before TensorFlow or Keras is imported, and how many examples the laws are tried on."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# TensorFlow Ranking's modules are written for Keras 2; Keras 3, imported as `keras`, is not touched by this.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+import hypothesis
+import numpy
+import pytest
+
+QUICK, SWEEP = 8, 200
+
+COMMON = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
+}
+# The quick profile does not shrink: a failure repeats itself, and `--sweep` makes it small.
+hypothesis.settings.register_profile(
+    "quick",
+    max_examples=QUICK,
+    derandomize=True,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+    **COMMON,
+)
+hypothesis.settings.register_profile("sweep", max_examples=SWEEP, print_blob=True, **COMMON)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--sweep", action="store_true", help=f"try every law on {SWEEP} random examples, not on {QUICK}")
+
+
+def pytest_configure(config):
+    # An explicit --hypothesis-profile wins: hypothesis loads it after this hook.
+    hypothesis.settings.load_profile("sweep" if config.getoption("--sweep") else "quick")
+
+
+@pytest.fixture
+def random():
+    """A NumPy generator with the same seed in every test."""
+    return numpy.random.default_rng(20)

@@ -1,0 +1,1 @@
+"""The laws of every loss and metric, each tried on all of them."""

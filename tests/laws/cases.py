@@ -1,0 +1,165 @@
+"""Which losses and metrics there are, in which settings the laws try them, and which laws a case does not have.
+
+Classes are found by their export and their options by their signature and error messages: a new class needs no edit here.
+"""
+
+import ast
+import functools
+import inspect
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from laws import layouts
+
+from tfrankloss import losses, metrics
+
+# Arguments of every Keras loss or metric, which have tests of their own.
+KERAS_ARGUMENTS = ("name", "dtype", "reduction")
+# Arguments that make no case of their own.
+NO_CASE = {"seed": "it only makes the random orders of another case repeatable"}
+
+# Settings that matter together, beside the default and each option by itself.
+TOGETHER = {
+    "ListMLELoss": [
+        {"ties": "exact", "top_k": 2, "discount": "log2", "score_transform": "identity"},
+        {"ties": "efron", "top_k": 2, "discount": "reciprocal"},
+        {"ties": "breslow", "top_k": 2, "temperature": 2.0},
+        {"ties": "random", "discount": "log2", "seed": 3},
+    ],
+    "RankNetLoss": [
+        {"pairs": "binary", "ties": "half", "pair_reduction": "mean"},
+        {"ties": "half", "pair_reduction": "mean", "temperature": 2.0},
+    ],
+    "InBatchSoftmaxLoss": [
+        {"targets": "candidate_ids", "duplicates": "positive", "similarity": "cosine", "temperature": 0.2},
+        {"targets": "candidate_ids", "duplicates": "negative", "similarity": "euclidean"},
+    ],
+    "NDCG": [{"k": 3, "gain": "linear", "discount": "reciprocal", "empty": "skip"}],
+    "MRR": [{"k": 2, "threshold": 2.0, "empty": "one"}],
+    "PrecisionAtK": [{"k": 3, "threshold": 2.0, "empty": "skip"}],
+    "RecallAtK": [{"k": 3, "threshold": 2.0, "empty": "one"}],
+    "MeanAveragePrecision": [{"k": 3, "threshold": 2.0, "empty": "skip"}],
+}
+
+# (law, settings): reason. A case with these settings does not have this law.
+EXCEPTIONS = {
+    ("one grade teaches nothing", "ties", "half"): "tied items are pairs there, with target 1/2",
+    ("one grade teaches nothing", "ties", "random"): "ties are put in a random order, which then counts",
+    ("one grade teaches nothing", "ties", "position"): "ties are put in the order of the input, which then counts",
+    ("ties have no order", "ties", "random"): "as its name says; the laws give it distinct labels",
+    ("ties have no order", "ties", "position"): "as its name says; the laws give it distinct labels",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One class in one setting."""
+
+    cls: type
+    items: tuple[tuple[str, object], ...]
+
+    def __str__(self):
+        return "-".join([self.cls.__name__, *(f"{key}={value}" for key, value in self.items)])
+
+    @property
+    def name(self):
+        return self.cls.__name__
+
+    @property
+    def settings(self):
+        return dict(self.items)
+
+    def has(self, law):
+        return not any((law, *item) in EXCEPTIONS for item in self.items)
+
+    @property
+    def layout(self):
+        if issubclass(self.cls, losses.InBatchSoftmaxLoss):
+            return layouts.Rows(ids=self.settings.get("targets") == "candidate_ids")
+        positive = self.settings.get("score_transform") == "identity"
+        return layouts.Lists(positive_scores=positive, distinct_labels=not self.has("ties have no order"))
+
+    def make(self, **settings):
+        """A new loss or metric."""
+        return self.cls(**{**self.settings, **settings})
+
+    @functools.cached_property
+    def loss(self):
+        """The loss with one value per list, always the same object, so that it is compiled once."""
+        return self.make(reduction=None)
+
+
+def options(cls):
+    """The values, other than the default, of each argument of a class's own."""
+    parameters = inspect.signature(cls).parameters
+    return {name: _values(cls, name, parameters[name].default) for name in parameters if name not in KERAS_ARGUMENTS}
+
+
+def _values(cls, name, default):
+    if isinstance(default, bool):
+        return [not default]
+    if isinstance(default, float):
+        return [default / 2 + 0.25 if default != 0.5 else 2.0]
+    message = _complaint(cls, name)
+    if "integer" in message:
+        return [2]
+    listed = re.search(r"must be one of (.*?)\. Received", message)
+    if listed is None:
+        raise AssertionError(f"Give {cls.__name__}({name}=...) an error that says what it takes. Received: {message}")
+    return [value for value in ast.literal_eval(f"[{listed[1]}]") if value != default]
+
+
+def _complaint(cls, name):
+    """What the class says about a value that no argument takes."""
+    if name in NO_CASE:
+        return "an integer"
+    try:
+        cls(**{name: "no such value"})
+    except (TypeError, ValueError) as error:
+        return str(error)
+    raise AssertionError(f"{cls.__name__}({name}='no such value') raises nothing")
+
+
+def _concrete(module):
+    classes = [getattr(module, name) for name in module.__all__]
+    return [cls for cls in classes if isinstance(cls, type) and not inspect.isabstract(cls)]
+
+
+def _cases(cls):
+    own = options(cls)
+    numbers = {name: values[0] for name, values in own.items() if isinstance(values[0], float)}
+    singles = [
+        {name: value}
+        for name, values in own.items()
+        if name not in NO_CASE and name not in numbers
+        for value in values
+    ]
+    settings = [{}, *([numbers] if numbers else []), *singles, *TOGETHER.get(cls.__name__, [])]
+    return [Case(cls, tuple(sorted(setting.items()))) for setting in settings]
+
+
+LOSS_CLASSES = _concrete(losses)
+METRIC_CLASSES = _concrete(metrics)
+LOSSES = [case for cls in LOSS_CLASSES for case in _cases(cls)]
+METRICS = [case for cls in METRIC_CLASSES for case in _cases(cls)]
+DEFAULT_LOSSES = [Case(cls, ()) for cls in LOSS_CLASSES]
+LIST_LOSSES = [case for case in LOSSES if isinstance(case.layout, layouts.Lists)]
+
+
+def every_option(cls):
+    """A setting in which no argument has its default; functions and names have tests of their own."""
+    chosen = {name: values[0] for name, values in options(cls).items()}
+    taken = inspect.signature(cls).parameters
+    keras_own = {"name": "another_name", "dtype": "float64", "reduction": "sum"}
+    return {**chosen, **{name: value for name, value in keras_own.items() if name in taken}}
+
+
+def item_weights(generator, shape):
+    """Weights that differ from item to item, all exact in float32."""
+    return (generator.integers(1, 9, shape) / 4).astype("float32")
+
+
+def list_weights(generator, count):
+    """Weights that differ from list to list, all exact in float32."""
+    return np.asarray(generator.permutation(count) / 2 + 0.5, "float32")

@@ -1,0 +1,160 @@
+"""The two shapes of batches that losses take, and the ways to rearrange one: lists of items, and rows of embeddings.
+
+A rearranged batch tells where each of its scores came from, so that one check serves padding and order in both shapes.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
+
+# What may stand in a padded score.
+JUNK = (0.0, 1e30, -1e30, float("inf"), float("-inf"), float("nan"))
+
+
+class Batch(NamedTuple):
+    """``y_true`` and ``y_pred`` of a loss."""
+
+    y_true: np.ndarray
+    y_pred: np.ndarray
+
+
+class Rearranged(NamedTuple):
+    """A batch made of another one.
+
+    Attributes:
+        y_true: As the loss takes it.
+        y_pred: As the loss takes it.
+        source: In the shape of ``y_pred``: the flat index of each score in the first batch, -1 for padding.
+        list_source: The index of each list (or row) in the first batch, -1 for padding.
+    """
+
+    y_true: np.ndarray
+    y_pred: np.ndarray
+    source: np.ndarray
+    list_source: np.ndarray
+
+
+def quarters(lowest, highest):
+    """Numbers with few digits, so that ties are common and examples shrink to something readable."""
+    return st.integers(int(4 * lowest), int(4 * highest)).map(lambda n: n / 4)
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Labels and scores (B, L), padding where a label is below 0."""
+
+    positive_scores: bool = False
+    distinct_labels: bool = False
+    shape = (3, 5)
+    padding = 3
+    huge = (-3.4e38, -1e30, -1e15, -1e4, 0.0, 1e-30, 1e4, 1e10, 1e30, 3.4e38)
+
+    def batches(self):
+        """Batches without padding, as hypothesis draws them."""
+        lowest = 0.25 if self.positive_scores else -4
+        scores = st_numpy.arrays("float32", self.shape, elements=quarters(lowest, 4), fill=st.nothing())
+        labels = st_numpy.arrays("float32", self.shape, elements=st.integers(0, 3), fill=st.nothing())
+        if self.distinct_labels:
+            order = st.permutations(range(self.shape[1]))
+            labels = st.tuples(*[order] * self.shape[0]).map(lambda rows: np.array(rows, "float32"))
+        return st.builds(Batch, labels, scores)
+
+    def sample(self, generator, scale=1.0, offset=0.0):
+        """A batch of generic scores, without ties among them."""
+        scores = generator.normal(size=self.shape)
+        scores = np.exp(scores) if self.positive_scores else scores * scale + offset
+        labels = generator.integers(0, 3, self.shape)
+        if self.distinct_labels:
+            labels = np.argsort(generator.normal(size=self.shape), axis=1)
+        return Batch(labels.astype("float32"), scores.astype("float32"))
+
+    def pad(self, batch, generator, junk):
+        """The batch with padding anywhere between its items."""
+        lists, length = batch.y_true.shape
+        total = length + self.padding
+        y_true = np.full((lists, total), -1, "float32")
+        y_pred = np.full((lists, total), junk, "float32")
+        source = np.full((lists, total), -1)
+        for row in range(lists):
+            places = np.sort(generator.choice(total, length, replace=False))
+            y_true[row, places] = batch.y_true[row]
+            y_pred[row, places] = batch.y_pred[row]
+            source[row, places] = row * length + np.arange(length)
+        return Rearranged(y_true, y_pred, source, np.arange(lists))
+
+    def permute(self, batch, generator):
+        """The batch with the items of each list in another order."""
+        order = np.argsort(generator.random(self.shape), axis=1)
+        source = order + np.arange(self.shape[0])[:, None] * self.shape[1]
+        y_true, y_pred = (np.take_along_axis(values, order, axis=1) for values in batch)
+        return Rearranged(y_true, y_pred, source, np.arange(self.shape[0]))
+
+    def uninformative(self, one_grade):
+        """Lists with nothing to learn: one item, all padding and, if asked for, items of one grade."""
+        y_true = np.full((4, 5), -1, "float32")
+        y_true[0, 2] = 1
+        y_true[1] = 0 if one_grade else -1
+        y_true[2, 1] = 0
+        scores = np.linspace(0.5, 3, 20).reshape(4, 5).astype("float32")
+        return Batch(y_true, scores)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Targets and embeddings (B, 2 + K, D), padding in rows with a target below 0."""
+
+    ids: bool = False
+    shape = (4, 3, 2)
+    padding = 2
+    # Embeddings whose products are finite: of others float32 has no similarity.
+    huge = (-1e15, -1e10, -1e4, 0.0, 1e-30, 1e4, 1e10, 1e15)
+
+    def _targets(self):
+        if self.ids:
+            return st_numpy.arrays("int32", (4, 2), elements=st.integers(0, 3), fill=st.nothing())
+        return st_numpy.arrays("float32", (4, 1), elements=st.integers(0, 2), fill=st.nothing())
+
+    def batches(self):
+        """Batches without padding, as hypothesis draws them."""
+        # No coordinate is 0: at a zero vector the cosine has no gradient to compare with.
+        coordinates = quarters(0.25, 3).flatmap(lambda size: st.sampled_from([size, -size]))
+        embeddings = st_numpy.arrays("float32", self.shape, elements=coordinates, fill=st.nothing())
+        return st.builds(Batch, self._targets(), embeddings)
+
+    def sample(self, generator, scale=1.0, offset=0.0):
+        """A batch of generic embeddings; ``scale`` and ``offset`` are those of their products, about."""
+        embeddings = generator.normal(size=self.shape) * np.sqrt(scale) + np.sqrt(offset / self.shape[2])
+        y_true = generator.integers(0, 3, (4, 2) if self.ids else (4, 1))
+        return Batch(y_true.astype("int32" if self.ids else "float32"), embeddings.astype("float32"))
+
+    def pad(self, batch, generator, junk):
+        """The batch with padded rows anywhere between its rows."""
+        rows = len(batch.y_true)
+        places = np.sort(generator.choice(rows + self.padding, rows, replace=False))
+        y_true = np.full((rows + self.padding, *batch.y_true.shape[1:]), -1, batch.y_true.dtype)
+        y_pred = np.full((rows + self.padding, *batch.y_pred.shape[1:]), junk, "float32")
+        y_true[places], y_pred[places] = batch
+        list_source = np.full(rows + self.padding, -1)
+        list_source[places] = np.arange(rows)
+        return Rearranged(y_true, y_pred, self._source(list_source), list_source)
+
+    def permute(self, batch, generator):
+        """The batch with its rows in another order."""
+        order = generator.permutation(len(batch.y_true))
+        return Rearranged(batch.y_true[order], batch.y_pred[order], self._source(order), order)
+
+    def _source(self, rows):
+        size = self.shape[1] * self.shape[2]
+        flat = np.arange(self.shape[0] * size).reshape(self.shape)
+        return np.where(rows[:, None, None] >= 0, flat[rows], -1)
+
+    def uninformative(self, one_grade):
+        """Rows with nothing to learn: padding, and one row whose candidate is all there is."""
+        y_true = np.full((4, 2) if self.ids else (4, 1), -1, "int32" if self.ids else "float32")
+        embeddings = np.linspace(0.5, 3, 16).reshape(4, 2, 2).astype("float32")
+        y_true = y_true[:, :1]
+        y_true[1] = 1
+        return Batch(y_true, embeddings)

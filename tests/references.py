@@ -1,0 +1,281 @@
+"""Slow float64 NumPy formulas of every loss and metric: the oracle of the laws.
+
+Nothing here comes from the package, and no constant is shared with it. A reference sees one list without padding.
+"""
+
+import itertools
+import math
+
+import numpy as np
+
+
+def logsumexp(values):
+    """log(sum(exp(values))) of a sequence; minus infinity if it is empty."""
+    values = np.asarray(values, "float64")
+    if not values.size:
+        return -math.inf
+    highest = values.max()
+    return highest + math.log(np.exp(values - highest).sum())
+
+
+def log_softmax(values):
+    values = np.asarray(values, "float64")
+    return values - logsumexp(values)
+
+
+def softplus(x):
+    """log(1 + exp(x)) without overflow."""
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+# Losses: labels and scores of one list, to the losses of its items.
+
+
+def softmax_loss(labels, scores):
+    return -labels * log_softmax(scores)
+
+
+def label_distribution(labels, label_temperature):
+    if not np.any(labels > 0):
+        return np.zeros_like(labels)
+    return np.exp(log_softmax(labels / label_temperature))
+
+
+def list_net_loss(labels, scores, label_temperature=1.0):
+    return -label_distribution(labels, label_temperature) * log_softmax(scores)
+
+
+def kl_listwise_loss(labels, scores, label_temperature=1.0, labels_are_probabilities=False):
+    p = labels if labels_are_probabilities else label_distribution(labels, label_temperature)
+    log_q = log_softmax(scores)
+    return np.array([p_i * (math.log(p_i) - q_i) if p_i > 0 else 0.0 for p_i, q_i in zip(p, log_q, strict=True)])
+
+
+def rank_net_loss(labels, scores, pairs="graded", ties="skip", pair_reduction="sum"):
+    if pairs == "binary":
+        labels = (labels > 0).astype("float64")
+    losses, count = np.zeros(len(labels)), 0.0
+    for i, j in itertools.permutations(range(len(labels)), 2):
+        weight = 1.0 if labels[i] > labels[j] else 0.5 if labels[i] == labels[j] and ties == "half" else 0.0
+        count += weight
+        losses[i] += weight * softplus(-(scores[i] - scores[j]))
+    return losses / count if pair_reduction == "mean" and count else losses
+
+
+def place_weights(length, top_k=None, discount=None):
+    """The weight of the places 1, 2, ... in ListMLE."""
+    forms = {None: lambda rank: 1.0, "log2": lambda rank: 1 / math.log2(1 + rank), "reciprocal": lambda rank: 1 / rank}
+    form = discount if callable(discount) else forms[discount]
+    return [form(rank) if top_k is None or rank <= top_k else 0.0 for rank in range(1, length + 1)]
+
+
+def log_first_places(group, rest, drawn):
+    """log probability that the first ``drawn`` draws all come from ``group``: every order of every choice, summed.
+
+    ``group`` and ``rest`` hold logarithms of Plackett-Luce weights.
+    """
+    group = np.asarray(group, "float64")
+    orders = np.array(list(itertools.permutations(range(len(group)), drawn)))
+    below = logsumexp(rest)
+    left = np.ones((len(orders), len(group)), bool)
+    total = np.zeros(len(orders))
+    for place in range(drawn):
+        highest = max(group.max(), below)
+        weights = np.where(left, np.exp(group - highest), 0.0).sum(axis=1) + math.exp(below - highest)
+        # Far below the highest, exp() underflows; only then are the sums taken in logarithms, row by row.
+        tiny = weights < 1e-250
+        log_weights = np.log(np.where(tiny, 1.0, weights)) + highest
+        for row in np.flatnonzero(tiny):
+            log_weights[row] = logsumexp([*group[left[row]], below])
+        chosen = orders[:, place]
+        total += group[chosen] - log_weights
+        left[np.arange(len(orders)), chosen] = False
+    return logsumexp(total)
+
+
+def list_mle_loss(labels, scores, ties="exact", top_k=None, discount=None, score_transform="exp"):
+    log_weights = np.log(scores) if score_transform == "identity" else np.asarray(scores, "float64")
+    order = np.argsort(-labels, kind="stable")
+    places = place_weights(len(labels), top_k, discount)
+    losses = np.zeros(len(labels))
+    if ties in ("position", "random"):
+        for place, item in enumerate(order):
+            losses[item] = places[place] * (logsumexp(log_weights[order[place:]]) - log_weights[item])
+        return losses
+    for label in sorted(set(labels), reverse=True)[:-1]:
+        losses += _group_losses(labels, log_weights, label, places, ties, top_k)
+    return losses
+
+
+def _group_losses(labels, log_weights, label, places, ties, top_k):
+    """The losses of the items of one label, under a rule that takes them together."""
+    group, rest = labels == label, labels < label
+    size, first = int(group.sum()), int((labels > label).sum())
+    weights = np.array(places[first : first + size])
+    if ties == "exact":
+        drawn = size if top_k is None else min(size, max(top_k - first, 0))
+        if drawn == 0:
+            return np.zeros(len(labels))
+        log_probability = log_first_places(log_weights[group], log_weights[rest], drawn)
+        return np.where(group, -weights.sum() / drawn * log_probability / size, 0.0)
+    of_group, of_all = logsumexp(log_weights[group]), logsumexp(log_weights[group | rest])
+    if ties == "breslow":
+        return np.where(group, weights.mean() * (of_all - log_weights), 0.0)
+    drawn_before = np.arange(size) / size
+    denominators = of_all + np.log1p(-drawn_before * math.exp(of_group - of_all))
+    return np.where(group, (weights * denominators).mean() - weights.mean() * log_weights, 0.0)
+
+
+LOSSES = {
+    "KLListwiseLoss": kl_listwise_loss,
+    "ListMLELoss": list_mle_loss,
+    "ListNetLoss": list_net_loss,
+    "RankNetLoss": rank_net_loss,
+    "SoftmaxLoss": softmax_loss,
+}
+
+
+def list_value(name, labels, scores, weights=None, temperature=1.0, **settings):
+    """The loss of one list: padding and items of weight 0 dropped, items weighed and summed."""
+    labels, scores = np.asarray(labels, "float64"), np.asarray(scores, "float64")
+    weights = np.ones(len(labels)) if weights is None else np.asarray(weights, "float64")
+    kept = (labels >= 0) & (weights != 0)
+    if not kept.any():
+        return 0.0
+    return float((weights[kept] * LOSSES[name](labels[kept], scores[kept] / temperature, **settings)).sum())
+
+
+def similarity_of(query, candidate, similarity):
+    if similarity == "euclidean":
+        return -((query - candidate) ** 2).sum()
+    if similarity == "cosine":
+        lengths = math.sqrt((query**2).sum()) * math.sqrt((candidate**2).sum())
+        return (query @ candidate) / lengths if lengths else 0.0
+    return query @ candidate
+
+
+def in_batch_softmax(y_true, y_pred, targets="relevance", similarity="dot", duplicates="mask", temperature=1.0):
+    """The losses of the rows of a batch of (B, 2 + K, D) embeddings; rows with a negative target are padding."""
+    y_pred = np.asarray(y_pred, "float64")
+    y_true = np.asarray(y_true).reshape(len(y_pred), -1)
+    rows = [row for row in range(len(y_pred)) if y_true[row, 0] >= 0]
+    losses = np.zeros(len(y_pred))
+    for row in rows:
+        if targets == "relevance" and y_true[row, 0] == 0:
+            continue
+        columns = [(other, y_pred[other, 1], y_true[other, 0]) for other in rows]
+        for place in range(2, y_pred.shape[1]):
+            known = y_true.shape[1] > 1
+            columns.append((None, y_pred[row, place], y_true[row, place - 1] if known else None))
+        positive, denominator = [], []
+        for other, candidate, identity in columns:
+            score = similarity_of(y_pred[row, 0], candidate, similarity) / temperature
+            own = other == row
+            hit = targets == "candidate_ids" and not own and identity == y_true[row, 0]
+            if own or (hit and duplicates == "positive"):
+                positive.append(score)
+            if not (hit and duplicates == "mask"):
+                denominator.append(score)
+        losses[row] = logsumexp(denominator) - logsumexp(positive)
+    return losses
+
+
+ROW_LOSSES = {"InBatchSoftmaxLoss": in_batch_softmax}
+
+
+# Metrics: labels in ranked order, to the value of the list. Ties are averaged over all their orders.
+
+
+def gain_of(label, gain="exponential"):
+    return 2.0**label - 1 if gain == "exponential" else float(label)
+
+
+def discount_of(rank, discount="log2"):
+    return 1 / math.log2(1 + rank) if discount == "log2" else 1 / rank
+
+
+def ndcg(labels, weights, k=None, gain="exponential", discount="log2"):
+    gains = [gain_of(label, gain) * weight for label, weight in zip(labels, weights, strict=True)]
+
+    def dcg(values):
+        return sum(value * discount_of(rank, discount) for rank, value in enumerate(values[:k], 1))
+
+    ideal = dcg(sorted(gains, reverse=True))
+    return dcg(gains) / ideal if ideal else 0.0
+
+
+def mrr(labels, weights, k=None, threshold=1.0):
+    return next((1 / rank for rank, label in enumerate(labels[:k], 1) if label >= threshold), 0.0)
+
+
+def precision(labels, weights, k=None, threshold=1.0):
+    first = labels[:k]
+    return sum(label >= threshold for label in first) / len(first)
+
+
+def recall(labels, weights, k=None, threshold=1.0):
+    relevant = sum(label >= threshold for label in labels)
+    return sum(label >= threshold for label in labels[:k]) / relevant if relevant else 0.0
+
+
+def average_precision(labels, weights, k=None, threshold=1.0):
+    relevant = [label >= threshold for label in labels]
+    total = sum(weight for weight, good in zip(weights, relevant, strict=True) if good)
+    places = [place for place, good in enumerate(relevant[:k]) if good]
+    found = sum(weights[place] * sum(relevant[: place + 1]) / (place + 1) for place in places)
+    return found / total if total else 0.0
+
+
+METRICS = {
+    "MRR": mrr,
+    "NDCG": ndcg,
+    "MeanAveragePrecision": average_precision,
+    "PrecisionAtK": precision,
+    "RecallAtK": recall,
+}
+
+
+def tie_orders(scores):
+    """All orders of descending score."""
+    groups = [[i for i, s in enumerate(scores) if s == score] for score in sorted(set(scores), reverse=True)]
+    for orders in itertools.product(*(itertools.permutations(group) for group in groups)):
+        yield [item for order in orders for item in order]
+
+
+def metric_value(name, labels, scores, weights=None, **settings):
+    """A metric of one list, averaged over all orders of its ties; an empty list is worth 0."""
+    weights = [1.0] * len(labels) if weights is None else weights
+    kept = [i for i in range(len(labels)) if labels[i] >= 0 and weights[i] != 0]
+    if not kept:
+        return 0.0
+    labels, scores, weights = ([values[i] for i in kept] for values in (labels, scores, weights))
+    values = []
+    for order in tie_orders(scores):
+        values.append(METRICS[name]([labels[i] for i in order], [weights[i] for i in order], **settings))
+    return sum(values) / len(values)
+
+
+def relevance(name, label, gain="exponential", threshold=1.0):
+    """How much an item says about its list: the gain, or whether it is relevant."""
+    return gain_of(label, gain) if name == "NDCG" else float(label >= threshold)
+
+
+def metric_result(name, lists, k=None, empty="zero", **settings):
+    """A metric over lists ``(labels, scores, item weights or None, list weight)``: the weighted mean over lists."""
+    total, weight_total = 0.0, 0.0
+    for labels, scores, weights, list_weight in lists:
+        value = metric_value(name, labels, scores, weights, k=k, **settings)
+        chosen = {key: settings[key] for key in ("gain", "threshold") if key in settings}
+        ones = [1.0] * len(labels) if weights is None else weights
+        items = [(relevance(name, y, **chosen), w) for y, w in zip(labels, ones, strict=True) if y >= 0 and w != 0]
+        filled = sum(r for r, _ in items)
+        weight = list_weight
+        if weights is not None and filled:
+            weight = sum(r * w for r, w in items) / filled
+        elif weights is not None:
+            weight = sum(w for _, w in items) / max(len(items), 1)
+        if not filled:
+            value = {"zero": value, "one": 1.0, "skip": 0.0}[empty]
+            weight = 0.0 if empty == "skip" else weight
+        total, weight_total = total + weight * value, weight_total + weight
+    return total / weight_total if weight_total else 0.0
