@@ -110,6 +110,7 @@ def in_batch_softmax_loss(
     elif duplicates == "positive":
         positive = ops.logical_or(positive, hits)
     counted = ops.logical_and(valid, labels > 0)
+    scores = lists.centered(scores, ops.logical_or(allowed, positive))
     losses = lists.masked_logsumexp(scores, allowed) - lists.masked_logsumexp(scores, positive)
     return ops.where(counted, losses[:, 0], 0.0)
 

@@ -59,6 +59,16 @@ def computing_dtype(dtype: Any) -> str:
     return "float64" if "float64" in str(dtype) else "float32"
 
 
+def centered(values: Tensor, mask: Tensor) -> Tensor:
+    """``values`` (B, L) minus the largest item of their list; 0 at padding.
+
+    In float32 the difference of two near values is exact, however large they are: what depends on differences only is
+    computed from these. The largest carries no gradient, as it has no effect there.
+    """
+    largest = ops.stop_gradient(ops.max(ops.where(mask, values, LOWEST), axis=1, keepdims=True))
+    return ops.where(mask, values - largest, 0.0)
+
+
 def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
     """log(sum(exp(values))) over the items of each list, (B, 1); lists without items give about ``LOWEST``."""
     return ops.logsumexp(ops.where(mask, values, LOWEST), axis=1, keepdims=True)
@@ -66,6 +76,7 @@ def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
 
 def masked_log_softmax(values: Tensor, mask: Tensor) -> Tensor:
     """log softmax over the items of each list, (B, L); 0 at padding."""
+    values = centered(values, mask)
     return ops.where(mask, values - masked_logsumexp(values, mask), 0.0)
 
 
@@ -145,7 +156,23 @@ def group_mean(values: Tensor, groups: TieGroups) -> Tensor:
     return group_sum(values, groups) / groups.size
 
 
-def suffix_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
+class LogSum(NamedTuple):
+    """The logarithm of a sum of exponentials in two parts, so that no digits of near values are lost.
+
+    Attributes:
+        largest: The largest exponent, without gradient.
+        excess: log of the sum divided by its largest term, from 0 to the logarithm of the number of terms.
+    """
+
+    largest: Tensor
+    excess: Tensor
+
+    def over(self, values: Tensor) -> Tensor:
+        """The log of the sum minus ``values``."""
+        return (self.largest - values) + self.excess
+
+
+def suffix_logsumexp(values: Tensor, mask: Tensor) -> LogSum:
     """At each place the logsumexp of all items from there to the end of the list, (B, L).
 
     Stable for any range of values, value and gradient: no prefix is ever subtracted, every sum has its own maximum.
@@ -157,13 +184,19 @@ def suffix_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
         [ops.where(mask, values, LOWEST), ops.full((batch, missing), LOWEST, dtype=values.dtype)], axis=1
     )
     blocks = ops.reshape(filled, (batch, -1, BLOCK))
-    inside = _triangle_logsumexp(blocks, strict=False)
-    behind = _triangle_logsumexp(inside[:, :, 0], strict=True)
-    return ops.reshape(ops.logaddexp(inside, behind[:, :, None]), (batch, -1))[:, :length]
+    inside = _triangle_logsumexp(LogSum(blocks, ops.zeros_like(blocks)), strict=False)
+    behind = _triangle_logsumexp(LogSum(inside.largest[:, :, 0], inside.excess[:, :, 0]), strict=True)
+    behind = LogSum(behind.largest[:, :, None], behind.excess[:, :, None])
+    largest = ops.maximum(inside.largest, behind.largest)
+    excess = ops.logaddexp(inside.excess + inside.largest - largest, behind.excess + behind.largest - largest)
+    return LogSum(*(ops.reshape(part, (batch, -1))[:, :length] for part in (largest, excess)))
 
 
-def _triangle_logsumexp(values: Tensor, strict: bool) -> Tensor:
+def _triangle_logsumexp(terms: LogSum, strict: bool) -> LogSum:
     """At each place of the last axis the logsumexp from there (after there, if ``strict``) to the end."""
-    index = ops.arange(ops.shape(values)[-1])
+    index = ops.arange(ops.shape(terms.largest)[-1])
     counted = index[None, :] > index[:, None] if strict else index[None, :] >= index[:, None]
-    return ops.logsumexp(ops.where(counted, ops.expand_dims(values, -2), LOWEST), axis=-1)
+    exponents = ops.where(counted, ops.expand_dims(terms.largest, -2), LOWEST)
+    largest = ops.stop_gradient(ops.max(exponents, axis=-1))
+    excess = ops.where(counted, ops.expand_dims(terms.excess, -2), 0.0)
+    return LogSum(largest, ops.logsumexp(exponents - ops.expand_dims(largest, -1) + excess, axis=-1))

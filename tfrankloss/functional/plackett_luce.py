@@ -82,7 +82,7 @@ def list_mle_loss(
     labels, scores, mask = (lists.take(values, order) for values in (labels, scores, mask))
     weights = _place_weights(mask, top_k, discount, scores.dtype)
     if ties in ("random", "position"):
-        losses = weights * (lists.suffix_logsumexp(scores, mask) - scores)
+        losses = weights * lists.suffix_logsumexp(scores, mask).over(scores)
     else:
         losses = _tied_losses(labels, scores, mask, weights, ties, top_k)
     return lists.put_back(ops.where(mask, losses, 0.0), order)
@@ -118,36 +118,36 @@ def _tied_losses(labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor, 
     """Losses of sorted items under the rules that treat a group of equal labels as one."""
     groups = lists.tie_groups(labels, mask)
     suffix = lists.suffix_logsumexp(scores, mask)
-    length = ops.shape(scores)[1]
+    last = ops.shape(scores)[1] - 1
     start = ops.cast(groups.first, "int32") - 1
     after = start + ops.cast(groups.size, "int32")
-    from_group = lists.take(suffix, start)
-    below = lists.take(suffix, ops.minimum(after, length - 1))
-    has_below = ops.logical_and(after < length, lists.take(mask, ops.minimum(after, length - 1)))
+    has_below = ops.logical_and(after <= last, lists.take(mask, ops.minimum(after, last)))
     counted = ops.logical_and(mask, has_below)
     share = lists.group_mean(weights, groups)
     if ties == "exact":
-        relative = ops.where(counted, scores - below, 0.0)
-        losses = -share * log_tie_probability(relative, counted, groups) / groups.size
+        below = lists.LogSum(*(lists.take(part, ops.minimum(after, last)) for part in suffix))
+        rates = ops.where(counted, -below.over(scores), 0.0)
+        losses = -share * log_tie_probability(rates, counted, groups) / groups.size
         if top_k is not None:
-            losses = _cut_group(losses, relative, counted, groups, weights, top_k)
-    elif ties == "breslow":
-        losses = share * (from_group - scores)
+            losses = _cut_group(losses, rates, counted, groups, weights, top_k)
     else:
-        fraction = lists.group_sum(ops.exp(ops.where(counted, scores - from_group, lists.LOWEST)), groups)
-        drawn = (lists.places(scores) - groups.first) / groups.size
-        denominators = from_group + ops.log1p(-drawn * ops.minimum(fraction, 1.0))
-        losses = lists.group_mean(weights * ops.where(counted, denominators, 0.0), groups) - share * scores
+        behind = lists.LogSum(*(lists.take(part, start) for part in suffix)).over(scores)
+        losses = share * behind
+        if ties == "efron":
+            fraction = lists.group_sum(ops.exp(ops.where(counted, -behind, lists.LOWEST)), groups)
+            drawn = (lists.places(scores) - groups.first) / groups.size
+            correction = weights * ops.log1p(-drawn * ops.minimum(fraction, 1.0))
+            losses = losses + lists.group_mean(ops.where(counted, correction, 0.0), groups)
     return ops.where(counted, losses, 0.0)
 
 
 def _cut_group(
-    losses: Tensor, relative: Tensor, counted: Tensor, groups: lists.TieGroups, weights: Tensor, top_k: int
+    losses: Tensor, rates: Tensor, counted: Tensor, groups: lists.TieGroups, weights: Tensor, top_k: int
 ) -> Tensor:
     """``losses`` with the one group that place ``top_k`` cuts replaced by its likelihood to fill the places left."""
     last = groups.first + groups.size - 1
     cut = ops.logical_and(counted, ops.logical_and(groups.first <= top_k, last > top_k))
-    log_probability = log_top_places_probability(relative, cut, groups.first, top_k)
+    log_probability = log_top_places_probability(rates, cut, groups.first, top_k)
     drawn = top_k - groups.first + 1
     share = lists.group_sum(weights, groups) / ops.where(cut, drawn, 1.0)
     return ops.where(cut, -share * log_probability / groups.size, losses)

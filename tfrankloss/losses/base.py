@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from tfrankloss import errors, inputs
-from tfrankloss.functional.lists import computing_dtype
+from tfrankloss.functional import lists
 
 Tensor = Any
 
@@ -35,7 +35,7 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.temperature = temperature
         self.settings = settings
-        self._reduce = _Reduction(reduction=reduction, dtype=computing_dtype(self.dtype))
+        self._reduce = _Reduction(reduction=reduction, dtype=lists.computing_dtype(self.dtype))
 
     @abc.abstractmethod
     def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
@@ -57,8 +57,8 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
         With item weights, which are inside the losses already, a list weighs 1; ``mean_with_sample_weight`` then
         divides by the mean item weight of each list, as if it had been given for the list.
         """
-        batch = inputs.read_lists(y_true, y_pred, sample_weight, computing_dtype(self.dtype))
-        losses = self.item_losses(batch.labels, batch.scores / self.temperature, batch.mask)
+        batch = inputs.read_lists(y_true, y_pred, sample_weight, lists.computing_dtype(self.dtype))
+        losses = self.item_losses(batch.labels, self.scaled(batch.scores, batch.mask), batch.mask)
         weights = batch.list_weights
         if batch.item_weights is not None:
             losses = losses * ops.where(batch.mask, batch.item_weights, 0.0)
@@ -67,6 +67,18 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
             weights = inputs.mean_item_weight(batch)
             values = ops.where(weights > 0, values / ops.where(weights > 0, weights, 1.0), 0.0)
         return values, weights
+
+    def scaled(self, scores: Tensor, mask: Tensor) -> Tensor:
+        """Scores divided by the temperature; from their largest down, where only differences matter."""
+        if self.temperature == 1:
+            return scores
+        # Dividing rounds at the size of the scores, which may dwarf their differences.
+        return (lists.centered(scores, mask) if self.shift_invariant else scores) / self.temperature
+
+    @property
+    def shift_invariant(self) -> bool:
+        """Whether the loss stays the same when all scores of a list move by the same amount."""
+        return True
 
     def get_config(self) -> dict[str, Any]:
         """The settings, from which ``from_config`` makes an equal loss."""

@@ -79,7 +79,7 @@ class InBatchSoftmaxLoss(RankingLoss):
         if self.settings["targets"] == "candidate_ids":
             ids = self._read_ids(batch.targets, scores)
             labels = ops.ones_like(scores[:, 0])
-        elif batch.targets.shape[1] != 1:
+        elif batch.targets.shape[1] not in (1, None):
             raise ValueError(
                 f"`y_true` must have shape (batch,) or (batch, 1). Received: y_true.shape={tuple(batch.targets.shape)}"
             )

@@ -181,6 +181,10 @@ class ListMLELoss(RankingLoss):
     def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
         return functional.list_mle_loss(labels, scores, mask, seed=self._draws, **self.settings)
 
+    @property
+    def shift_invariant(self) -> bool:
+        return self.settings["score_transform"] == "exp"
+
     def get_config(self) -> dict[str, Any]:
         """The settings, from which ``from_config`` makes an equal loss."""
         config = super().get_config()
