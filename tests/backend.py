@@ -81,6 +81,25 @@ def _torch(forward):
     return run
 
 
+def metric_result(metric, *updates):
+    """The result of a metric after updates of ``(y_true, y_pred, sample_weight)``, the last of them optional."""
+    variables = [variable.value for variable in metric.variables]
+    for y_true, y_pred, *weight in updates:
+        weight = ops.convert_to_tensor(weight[0], dtype="float32") if weight and weight[0] is not None else None
+        y_pred = ops.convert_to_tensor(y_pred, dtype="float32")
+        variables = _updater(metric)(variables, ops.convert_to_tensor(y_true), y_pred, weight)
+    return float(metric.stateless_result(variables))
+
+
+@functools.lru_cache(maxsize=None)
+def _updater(metric):
+    if NAME != "jax":
+        return metric.stateless_update_state
+    import jax
+
+    return jax.jit(metric.stateless_update_state)
+
+
 def central_differences(function, point, step=1e-5):
     """The gradient of a scalar NumPy function, two evaluations per coordinate."""
     point = np.asarray(point, "float64")

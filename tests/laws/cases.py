@@ -89,6 +89,11 @@ class Case:
         """The loss with one value per list, always the same object, so that it is compiled once."""
         return self.make(reduction=None)
 
+    @functools.cached_property
+    def metric(self):
+        """The metric, always the same object, so that it is compiled once."""
+        return self.make()
+
 
 def options(cls):
     """The values, other than the default, of each argument of a class's own."""

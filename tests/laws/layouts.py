@@ -124,9 +124,11 @@ class Rows:
         embeddings = st_numpy.arrays("float32", self.shape, elements=coordinates, fill=st.nothing())
         return st.builds(Batch, self._targets(), embeddings)
 
-    def sample(self, generator, scale=1.0, offset=0.0):
-        """A batch of generic embeddings; ``scale`` and ``offset`` are those of their products, about."""
-        embeddings = generator.normal(size=self.shape) * np.sqrt(scale) + np.sqrt(offset / self.shape[2])
+    def sample(self, generator, scale=1.0):
+        """A batch of generic embeddings; ``scale`` is that of their products, about."""
+        embeddings = generator.normal(size=self.shape)
+        # Away from the zero vector, where the cosine bends too fast for finite differences.
+        embeddings = (embeddings + 0.5 * np.sign(embeddings)) * np.sqrt(scale)
         y_true = generator.integers(0, 3, (4, 2) if self.ids else (4, 1))
         return Batch(y_true.astype("int32" if self.ids else "float32"), embeddings.astype("float32"))
 
