@@ -79,12 +79,15 @@ def draw(
         scores: The scores of the items of each label, in the order in which to show them.
         label_name: What the labels are, under their axis.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, layout="constrained")
     figure.suptitle(title)
     curve(left)
+    # Under the axes, where it hides no curve however many there are.
+    lines = len(left.get_legend_handles_labels()[0])
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize="small", frameon=False)
+    figure.set_size_inches(11, 4.6 + 0.1 * lines)
     left.set_title("Learning curve")
     left.grid(alpha=0.3)
-    left.legend(loc="lower right", framealpha=0.9)
     right.boxplot(list(scores.values()), widths=0.6, showfliers=False, medianprops={"color": "tab:red"})
     right.set_xticks(range(1, len(scores) + 1), [f"{label}\n(n={len(of)})" for label, of in scores.items()])
     right.set(xlabel=label_name, ylabel="score of the model", title="Scores by label (test set)")

@@ -28,6 +28,7 @@ from tfrankloss.models import linear_scorer, mlp_scorer
 ROOT = Path(__file__).resolve().parents[1]
 METRIC = "val_ndcg_at_10"
 MODELS = {"linear": linear_scorer, "mlp": lambda num_features: mlp_scorer(num_features, hidden=(64, 32), dropout=0.2)}
+LINE_STYLES = {"linear": "-", "mlp": ":"}
 # A linear model bears, and needs, larger steps.
 LEARNING_RATES = {"linear": 0.01, "mlp": 0.001}
 # With a label temperature of 1, grades 0 and 2 would get target probabilities only e^2 apart in a list of a hundred.
@@ -39,7 +40,7 @@ LOSSES: dict[str, Callable[[str], keras.losses.Loss]] = {
     "kl": lambda ties: KLListwiseLoss(label_temperature=0.2),
 }
 # How TensorFlow Ranking breaks the ties of its ListMLE; a comparison, not a recommendation.
-RANDOM_TIES = "list_mle, random ties as in TF-Ranking"
+RANDOM_TIES = "list_mle, TF-Ranking's random ties"
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     args = parser.parse_args(argv)
     pool, test = read_or_exit(parser, read_lists, args.data) if args.data else simulate(args.quick)
     print(f"{len(pool)} lists to train on, {len(test)} to test on, {pool.features.shape[2]} features")
+    # The simulated lists are five times as many.
+    epochs = args.epochs or (40 if args.data else 15)
     parts = [Parts(*pool.split(0.8, seed=seed), test) for seed in range(args.seeds)]
     runs = {
-        f"{name}, {kind}": [train(kind, loss, args.epochs, parts[seed], seed) for seed in range(args.seeds)]
+        f"{name}, {kind}": [train(kind, loss, epochs, parts[seed], seed) for seed in range(args.seeds)]
         for name, loss in chosen_losses(args.loss, args.ties).items()
         for kind in (MODELS if args.model == "both" else [args.model])
     }
@@ -99,7 +102,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", choices=[*MODELS, "both"], default="both", help="default: %(default)s")
     parser.add_argument("--seeds", type=positive_integer, default=3, help="trainings per row (default: %(default)s)")
-    parser.add_argument("--epochs", type=positive_integer, default=40, help="default: %(default)s")
+    parser.add_argument("--epochs", type=positive_integer, help="default: 40 with --data, 15 on simulated lists")
     parser.add_argument("--quick", action="store_true", help="simulate few lists, to try things out")
     parser.add_argument("--output", type=Path, default=ROOT / "runs/letor_listwise.png", help="the picture")
     parser.add_argument("--export", type=Path, default=ROOT / "saved_models/letor_listwise", help="the SavedModel")
@@ -177,10 +180,10 @@ def feature_name(place: int, num_features: int) -> str:
 
 
 def report_epochs(runs: Mapping[str, Sequence[Run]]) -> None:
-    """Print the mean validation NDCG@10 of the first epoch and of nine more."""
+    """Print the mean validation NDCG@10 of the first epoch and of seven more."""
     curves = {row: np.mean([run.curve for run in of], axis=0) for row, of in runs.items()}
     num_epochs = len(next(iter(curves.values())))
-    shown = sorted({*np.linspace(1, num_epochs, min(num_epochs, 10)).round().astype(int).tolist()})
+    shown = sorted({*np.linspace(1, num_epochs, min(num_epochs, 8)).round().astype(int).tolist()})
     rows = [[row, *(f"{curve[epoch - 1]:.4f}" for epoch in shown)] for row, curve in curves.items()]
     print_table("NDCG@10 on validation lists by epoch, mean over seeds", ["", *map(str, shown)], rows)
 
@@ -212,13 +215,17 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Run]], parts: Sequence[P
     feature = np.mean([feature_ndcg(part.valid)[feature_ndcg(part.train).argmax()] for part in parts])
 
     def curves(axes: Axes) -> None:
+        losses = list(dict.fromkeys(row.rpartition(", ")[0] for row in runs))
         for row, of in runs.items():
+            loss, _, kind = row.rpartition(", ")
             values = np.array([run.curve for run in of])
             epochs = np.arange(1, values.shape[1] + 1)
-            (line,) = axes.plot(epochs, values.mean(axis=0), label=row)
-            axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.12)
+            style = {"color": f"C{losses.index(loss)}", "linestyle": LINE_STYLES[kind]}
+            axes.plot(epochs, values.mean(axis=0), label=row, **style)
+            if len(losses) == 1:  # of more, the bands would hide each other
+                axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), alpha=0.12, **style)
         axes.axhline(feature, color="black", linestyle="--", linewidth=1, label="best single feature")
-        axes.set(xlabel="epoch", ylabel="validation NDCG@10 (mean, range of seeds)")
+        axes.set(xlabel="epoch", ylabel="validation NDCG@10, mean over seeds")
 
     test = parts[0].test
     scores, labels = (to_rows(values, test.mask) for values in (predict(runs[best][0].model, test), test.labels))
