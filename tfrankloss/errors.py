@@ -64,6 +64,12 @@ def check_positive_integer(name: str, value: Any, optional: bool = False) -> Non
         raise ValueError(f"`{name}` must be at least 1. {received(name, value)}")
 
 
+def check_seed(name: str, value: Any) -> None:
+    """Raise unless ``value`` is an integer or None."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Integral)):
+        raise TypeError(f"`{name}` must be an integer or None. {received(name, value)}")
+
+
 def check_kind(name: str, value: Any, kinds: type | tuple[type, ...], wording: str) -> None:
     """Raise unless ``value`` is an instance of ``kinds``; ``wording`` says what that is, as in "a keras.Model"."""
     if not isinstance(value, kinds):

@@ -143,7 +143,7 @@ class ListMLELoss(RankingLoss):
 
     Raises:
         ValueError: If an argument has a wrong value.
-        TypeError: If ``top_k`` is not an integer.
+        TypeError: If ``top_k`` or ``seed`` is not an integer.
 
     Example:
         >>> from tfrankloss import ListMLELoss
@@ -165,6 +165,7 @@ class ListMLELoss(RankingLoss):
     ):
         discount = gains.from_setting(discount)
         check_list_mle(ties, top_k, discount, score_transform)
+        errors.check_seed("seed", seed)
         super().__init__(
             ties=ties,
             top_k=top_k,

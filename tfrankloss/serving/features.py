@@ -104,10 +104,12 @@ def _arranged(model: keras.Model, value: Any) -> Any:
 
 def _spec(key: str, tensor: keras.KerasTensor, list_axis: bool, list_size: int | None) -> tf.TensorSpec:
     _check_name(key, tensor)
-    if tensor.sparse or tensor.ragged:
+    # Keras before 3.10 has no ragged tensors.
+    sparse, ragged = tensor.sparse, getattr(tensor, "ragged", False)
+    if sparse or ragged:
         raise ValueError(
             f"`{key}` must be a dense input: a signature would take a sparse or ragged one as dense without a word. "
-            f"Received: sparse={tensor.sparse}, ragged={tensor.ragged}"
+            f"Received: sparse={sparse}, ragged={ragged}"
         )
     batch, *shape = tensor.shape
     if batch is not None:
