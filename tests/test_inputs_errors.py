@@ -1,0 +1,115 @@
+"""One clear error for each wrong input: which argument, the rule, and what was received."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfrankloss
+from tfrankloss import InBatchSoftmaxLoss, functional, losses, metrics
+
+pytestmark = pytest.mark.backends
+
+Y, S = np.ones((3, 4), "float32"), np.zeros((3, 4), "float32")
+
+LIST_LOSSES = [
+    getattr(losses, name) for name in losses.__all__ if name not in ("RankingLoss", "InBatchSoftmaxLoss")
+]
+METRICS = [getattr(metrics, name) for name in metrics.__all__ if name != "RankingMetric"]
+both = pytest.mark.parametrize("cls", LIST_LOSSES + METRICS, ids=lambda cls: cls.__name__)
+
+
+@both
+@pytest.mark.parametrize(
+    ("y_true", "y_pred", "weight", "argument", "rule", "received"),
+    [
+        (Y[0], S[0], None, "y_pred", "must have shape (batch, list_size)", "y_pred.shape=(4,)"),
+        (Y[..., None], S[..., None], None, "y_pred", "keras.layers.Reshape((-1,))", "y_pred.shape=(3, 4, 1)"),
+        (Y[..., None, None], S[..., None, None], None, "y_pred", "must have shape", "y_pred.shape=(3, 4, 1, 1)"),
+        (Y[:, :3], S, None, "y_true", "must have the same shape", "y_true.shape=(3, 3)"),
+        (Y[:1], S, None, "y_true", "must have the same shape", "y_true.shape=(1, 4)"),
+        (Y[:, 0], S, None, "y_true", "must have the same shape", "y_true.shape=(3,)"),
+        (Y, S, np.ones(4, "float32"), "sample_weight", "(batch,), (batch, 1)", "sample_weight.shape=(4,)"),
+        (Y, S, np.ones((3, 2), "float32"), "sample_weight", "(batch, list_size)", "sample_weight.shape=(3, 2)"),
+        (Y, S, np.ones((1, 4), "float32"), "sample_weight", "(batch, list_size)", "sample_weight.shape=(1, 4)"),
+        (Y, S, np.ones((3, 4, 1), "float32"), "sample_weight", "(batch,)", "sample_weight.shape=(3, 4, 1)"),
+    ],
+)
+def test_shapes_of_lists(cls, y_true, y_pred, weight, argument, rule, received):
+    made = cls()
+    call = made if isinstance(made, keras.losses.Loss) else made.update_state
+    with pytest.raises(ValueError) as caught:
+        call(y_true, y_pred, weight)
+    message = str(caught.value)
+    assert f"`{argument}`" in message
+    assert rule in message
+    assert f"Received: {received}" in message
+
+
+ROWS = np.zeros((4, 2, 3), "float32")
+
+
+@pytest.mark.parametrize(
+    ("settings", "y_true", "y_pred", "weight", "argument", "received"),
+    [
+        ({}, np.ones(4), np.zeros(4), None, "y_pred", "y_pred.shape=(4,)"),
+        ({}, np.ones(4), ROWS[:, :1], None, "y_pred", "y_pred.shape=(4, 1, 3)"),
+        ({}, np.ones(4), np.zeros((4, 3)), None, "scores", "scores.shape=(4, 3)"),
+        ({}, np.ones(3), ROWS, None, "y_true", "y_true.shape=(3,)"),
+        ({}, np.ones((4, 2)), ROWS, None, "y_true", "y_true.shape=(4, 2)"),
+        ({}, np.ones((4, 1, 1)), ROWS, None, "y_true", "y_true.shape=(4, 1, 1)"),
+        ({}, np.ones(4), ROWS, np.ones(3), "sample_weight", "sample_weight.shape=(3,)"),
+        ({}, np.ones(4), ROWS, np.ones((4, 2)), "sample_weight", "sample_weight.shape=(4, 2)"),
+        ({"targets": "candidate_ids"}, np.ones((4, 3), "int32"), ROWS, None, "y_true", "y_true.shape=(4, 3)"),
+    ],
+)
+def test_shapes_of_rows(settings, y_true, y_pred, weight, argument, received):
+    with pytest.raises(ValueError) as caught:
+        InBatchSoftmaxLoss(**settings)(y_true, y_pred, weight)
+    assert f"`{argument}`" in str(caught.value)
+    # A column may have been added to a row of targets by then.
+    assert received.rstrip(")").rstrip(",") in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bool"])
+def test_ids_are_integers(dtype):
+    with pytest.raises(TypeError, match=r"`y_true` must hold integers.*Received: y_true.dtype="):
+        InBatchSoftmaxLoss(targets="candidate_ids")(np.ones(4, dtype), ROWS)
+
+
+@pytest.mark.parametrize("settings", [{"ties": "first"}, {"top_k": 0}, {"discount": "log"}, {"score_transform": "log"}])
+def test_functions_check_their_settings(settings):
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"`{name}` must be .*Received: {name}="):
+        functional.list_mle_loss(Y, S, **settings)
+
+
+def test_random_ties_need_a_seed():
+    with pytest.raises(ValueError, match="`seed` must be given"):
+        functional.list_mle_loss(Y, S, ties="random")
+
+
+@pytest.mark.parametrize("name", ["softmax_loss", "list_net_loss", "kl_listwise_loss", "list_mle_loss", "rank_net_loss"])
+def test_functions_never_broadcast_labels(name):
+    with pytest.raises(ValueError, match=r"`labels` and `scores` must have the same shape"):
+        getattr(functional, name)(Y[:, :1], S)
+    with pytest.raises(ValueError, match=r"`mask` and `scores` must have the same shape"):
+        getattr(functional, name)(Y, S, np.ones((3, 1), bool))
+
+
+@pytest.mark.parametrize("name", ["ndcg", "precision_at_k", "recall_at_k", "reciprocal_rank", "average_precision"])
+@pytest.mark.parametrize(("k", "error"), [(0, ValueError), (-3, ValueError), (2.0, TypeError), ("5", TypeError)])
+def test_cutoffs_of_metric_functions(name, k, error):
+    with pytest.raises(error, match="`k` must be .*Received: k="):
+        getattr(functional, name)(Y, S, k=k)
+
+
+def test_an_abstract_base_cannot_be_built():
+    for base in (losses.RankingLoss, metrics.RankingMetric):
+        with pytest.raises(TypeError, match="abstract"):
+            base()
+
+
+def test_no_public_name_is_missing():
+    for name in losses.__all__ + metrics.__all__:
+        if name not in ("RankingLoss", "RankingMetric"):
+            assert name in tfrankloss.__all__, name

@@ -1,0 +1,171 @@
+"""ListMLE: exact ties against enumeration, cut groups, huge scores and groups, and the other rules."""
+
+import functools
+import itertools
+import math
+
+import keras
+import numpy as np
+import pytest
+import references
+from backend import NAME, central_differences, values_and_gradient
+
+from tfrankloss import ListMLELoss
+
+pytestmark = pytest.mark.backends
+
+float64_only = pytest.mark.skipif(NAME == "jax", reason="JAX has no float64 unless the whole process is switched to it")
+
+# Nine items each, the lowest label last: how many items tie at each label.
+GROUPS = [(7, 2), (5, 3, 1), (1, 6, 2), (3, 3, 3), (2, 2, 2, 2, 1), (1, 1, 7), (4, 5)]
+
+
+@functools.lru_cache(maxsize=None)
+def list_mle(**settings):
+    """The same object for the same settings, so that it is compiled once."""
+    return ListMLELoss(reduction=None, **settings)
+
+
+def labels_of(groups):
+    return np.float32([label for label, size in enumerate(reversed(groups)) for _ in range(size)])[::-1].copy()
+
+
+def enumerated(labels, scores, **settings):
+    return references.list_value("ListMLELoss", labels, scores, **settings)
+
+
+def batch_of(random, groups, deviation, lists=3):
+    labels = np.stack([labels_of(groups)] * lists)
+    return labels, random.normal(size=labels.shape) * deviation
+
+
+@float64_only
+@pytest.mark.parametrize("groups", GROUPS, ids=str)
+@pytest.mark.parametrize("deviation", [0.1, 1.0, 3.0, 6.0])
+def test_exact_against_enumeration(groups, deviation, random):
+    labels, scores = batch_of(random, groups, deviation)
+    values, gradient = values_and_gradient(list_mle(dtype="float64"), labels, scores, dtype="float64")
+    expected = [enumerated(y, s) for y, s in zip(labels, scores, strict=True)]
+    np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-12)
+    slopes = central_differences(lambda s: enumerated(labels[0], s), scores[0])
+    np.testing.assert_allclose(gradient[0], slopes, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("groups", GROUPS, ids=str)
+@pytest.mark.parametrize("deviation", [1.0, 6.0])
+def test_exact_in_float32(groups, deviation, random):
+    labels, scores = batch_of(random, groups, deviation)
+    scores = scores.astype("float32")
+    values, gradient = values_and_gradient(list_mle(), labels, scores)
+    expected = [enumerated(y, s) for y, s in zip(labels, scores, strict=True)]
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    slopes = central_differences(lambda s: enumerated(labels[0], s), scores[0])
+    np.testing.assert_allclose(gradient[0], slopes, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 4, 7, 20])
+@pytest.mark.parametrize("groups", [(5, 3, 1), (1, 5, 3), (3, 3, 3)], ids=str)
+def test_top_k_with_exact_ties(top_k, groups, random):
+    """The probability that the first places hold what they should, over all orders of the ties."""
+    loss = list_mle(top_k=top_k)
+    labels, scores = batch_of(random, groups, 2.0)
+    scores = scores.astype("float32")
+    values, gradient = values_and_gradient(loss, labels, scores)
+    expected = [enumerated(y, s, top_k=top_k) for y, s in zip(labels, scores, strict=True)]
+    np.testing.assert_allclose(values, expected, rtol=2e-5, atol=1e-6)
+    slopes = central_differences(lambda s: enumerated(labels[0], s, top_k=top_k), scores[0])
+    np.testing.assert_allclose(gradient[0], slopes, rtol=1e-4, atol=2e-5)
+
+
+def test_top_k_beyond_the_list_changes_nothing(random):
+    labels, scores = batch_of(random, (3, 2, 4), 1.0)
+    whole, _ = values_and_gradient(list_mle(), labels, scores)
+    cut, _ = values_and_gradient(list_mle(top_k=20), labels, scores)
+    np.testing.assert_allclose(cut, whole, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 10, 100, 1000])
+@pytest.mark.parametrize("log_rest", [-8.0, -1.0, 0.0, 5.0, 50.0])
+def test_groups_of_equal_scores_have_a_closed_form(size, log_rest):
+    """n tied items of equal score before a rest of 1/r times their weight each: P = prod over j of j r / (j r + 1)."""
+    labels = np.float32([[1] * size + [0]])
+    scores = np.float32([[0.0] * size + [log_rest]])
+    values, gradient = values_and_gradient(list_mle(), labels, scores)
+    j_r = np.arange(1, size + 1) * math.exp(-log_rest)
+    np.testing.assert_allclose(values[0], np.log1p(1 / j_r).sum(), rtol=1e-5)
+    slope = (1 / (1 + j_r)).sum()
+    np.testing.assert_allclose(gradient[0, -1], slope, rtol=1e-4)
+    np.testing.assert_allclose(gradient[0, :-1], -slope / size, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("top_k", [None, 10])
+@pytest.mark.parametrize("scale", [1e2, 1e4])
+def test_large_groups_of_huge_scores_are_finite(scale, top_k, random):
+    labels = np.repeat(np.float32([[2, 1, 0]]), [1000, 20, 30], axis=1)
+    scores = (random.normal(size=labels.shape) * scale).astype("float32")
+    values, gradient = values_and_gradient(list_mle(top_k=top_k), labels, scores)
+    assert np.isfinite(values).all()
+    assert np.isfinite(gradient).all()
+    np.testing.assert_allclose(gradient.sum(), 0, atol=1e-5 * np.abs(gradient).sum())
+
+
+def test_smooth_in_the_score_of_one_item():
+    """No jump where the way to integrate changes: the slope of values along a line is the gradient."""
+    labels = np.tile(np.float32([2, 2, 1, 1, 1, 0, 0]), (401, 1))
+    scores = np.tile(np.float32([0.3, -1.0, 0.5, 0.0, 0.2, 0.4, -0.6]), (401, 1))
+    line = np.linspace(-20, 20, 401, dtype="float32")
+    scores[:, 3] = line
+    values, gradient = values_and_gradient(list_mle(), labels, scores)
+    rises = np.diff(values)
+    # The trapezoid rule is a bound within the curvature of a logistic function.
+    np.testing.assert_allclose(rises, 0.1 * (gradient[1:, 3] + gradient[:-1, 3]) / 2, atol=3e-4)
+    assert np.abs(np.diff(gradient[:, 3])).max() < 0.1
+
+
+@pytest.mark.parametrize("ties", ["breslow", "efron", "random", "position"])
+@pytest.mark.parametrize("settings", [{}, {"top_k": 3}, {"discount": "log2"}, {"score_transform": "identity"}], ids=str)
+def test_all_rules_agree_without_ties(ties, settings, random):
+    labels = np.float32([random.permutation(6) for _ in range(3)])
+    scores = np.exp(random.normal(size=labels.shape)).astype("float32")
+    exact = values_and_gradient(list_mle(**settings), labels, scores)
+    other = values_and_gradient(list_mle(ties=ties, **settings), labels, scores)
+    np.testing.assert_allclose(other[0], exact[0], rtol=1e-5)
+    np.testing.assert_allclose(other[1], exact[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("ties", ["exact", "breslow", "efron"])
+def test_the_order_within_the_lowest_group_is_free(ties, random):
+    labels, scores = np.float32([[1, 0, 0, 0]]), np.float32([random.normal(size=4)])
+    found, _ = values_and_gradient(list_mle(ties=ties), labels, scores)
+    np.testing.assert_allclose(found[0], references.logsumexp(scores[0]) - scores[0, 0], rtol=1e-5)
+
+
+def test_position_takes_ties_in_the_order_of_the_input():
+    loss = ListMLELoss(ties="position")
+    scores = np.float32([[1.0, 0.0, 3.0]])
+    expected = sum(math.log(sum(math.exp(s) for s in scores[0, k:])) - scores[0, k] for k in range(3))
+    assert float(loss(np.ones((1, 3), "float32"), scores)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_random_is_repeated_by_its_seed():
+    labels, scores = np.ones((4, 8), "float32"), np.float32([np.linspace(-2, 2, 8)] * 4)
+    draws = [float(ListMLELoss(ties="random", seed=seed)(labels, scores)) for seed in (1, 1, 2)]
+    assert draws[0] == draws[1] != draws[2]
+    loss = ListMLELoss(ties="random", seed=1)
+    assert float(loss(labels, scores)) != float(loss(labels, scores))
+
+
+def test_random_is_on_average_the_mean_over_all_orders():
+    scores = np.array([0.5, -1.0, 1.5])
+    orders = list(itertools.permutations(scores))
+    expected = np.mean([sum(references.logsumexp(order[k:]) - order[k] for k in range(3)) for order in orders])
+    loss = ListMLELoss(ties="random", seed=7, reduction=None)
+    values = keras.ops.convert_to_numpy(loss(np.ones((4000, 3), "float32"), np.float32([scores] * 4000)))
+    assert values.mean() == pytest.approx(expected, abs=float(5 * values.std() / math.sqrt(4000)))
+    assert len(np.unique(values.round(4))) == len(orders)
+
+
+def test_what_tensorflow_ranking_cannot_do_is_finite():
+    values, gradient = values_and_gradient(list_mle(), np.float32([[0, 1]]), np.float32([[100, 0]]))
+    np.testing.assert_allclose(values, [100], rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[1, -1]], rtol=1e-6)
