@@ -98,7 +98,11 @@ def test_rank_net_lambdas_are_its_gradient(pairs, ties, pair_reduction, random):
 def test_rank_net_lambdas_by_hand(random):
     labels, scores = np.array([2, 0, 1, 1]), random.normal(size=4)
     expected = [
-        sum(1 / (1 + math.exp(scores[j] - scores[i])) - (labels[i] > labels[j]) for j in range(4) if labels[i] != labels[j])
+        sum(
+            1 / (1 + math.exp(scores[j] - scores[i])) - (labels[i] > labels[j])
+            for j in range(4)
+            if labels[i] != labels[j]
+        )
         for i in range(4)
     ]
     found = to_numpy(rank_net_lambdas(np.float32([labels]), np.float32([scores])))[0]

@@ -11,9 +11,7 @@ pytestmark = pytest.mark.backends
 
 Y, S = np.ones((3, 4), "float32"), np.zeros((3, 4), "float32")
 
-LIST_LOSSES = [
-    getattr(losses, name) for name in losses.__all__ if name not in ("RankingLoss", "InBatchSoftmaxLoss")
-]
+LIST_LOSSES = [getattr(losses, name) for name in losses.__all__ if name not in ("RankingLoss", "InBatchSoftmaxLoss")]
 METRICS = [getattr(metrics, name) for name in metrics.__all__ if name != "RankingMetric"]
 both = pytest.mark.parametrize("cls", LIST_LOSSES + METRICS, ids=lambda cls: cls.__name__)
 
@@ -88,7 +86,9 @@ def test_random_ties_need_a_seed():
         functional.list_mle_loss(Y, S, ties="random")
 
 
-@pytest.mark.parametrize("name", ["softmax_loss", "list_net_loss", "kl_listwise_loss", "list_mle_loss", "rank_net_loss"])
+@pytest.mark.parametrize(
+    "name", ["softmax_loss", "list_net_loss", "kl_listwise_loss", "list_mle_loss", "rank_net_loss"]
+)
 def test_functions_never_broadcast_labels(name):
     with pytest.raises(ValueError, match=r"`labels` and `scores` must have the same shape"):
         getattr(functional, name)(Y[:, :1], S)

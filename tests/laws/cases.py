@@ -135,10 +135,7 @@ def _cases(cls):
     own = options(cls)
     numbers = {name: values[0] for name, values in own.items() if isinstance(values[0], float)}
     singles = [
-        {name: value}
-        for name, values in own.items()
-        if name not in NO_CASE and name not in numbers
-        for value in values
+        {name: value} for name, values in own.items() if name not in NO_CASE and name not in numbers for value in values
     ]
     settings = [{}, *([numbers] if numbers else []), *singles, *TOGETHER.get(cls.__name__, [])]
     return [Case(cls, tuple(sorted(setting.items()))) for setting in settings]

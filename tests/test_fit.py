@@ -1,0 +1,151 @@
+"""Compile, fit, evaluate, save, load without custom objects and fit again: every loss and metric, on every backend."""
+
+import keras
+import numpy as np
+import pytest
+from laws import cases, layouts
+
+from tfrankloss import SoftmaxLoss, metrics
+
+pytestmark = pytest.mark.backends
+
+every_loss = pytest.mark.parametrize("case", cases.DEFAULT_LOSSES, ids=str)
+BATCH, LENGTH, FEATURES = 6, 4, 3
+METRICS = [getattr(metrics, name) for name in metrics.__all__ if name != "RankingMetric"]
+
+
+def scorer():
+    """Scores (B, L) from features (B, L, F)."""
+    features = keras.Input((LENGTH, FEATURES))
+    scores = keras.layers.Dense(1, kernel_initializer="zeros")(features)
+    return keras.Model(features, keras.layers.Reshape((LENGTH,), dtype=scores.dtype)(scores))
+
+
+def two_rows():
+    """Queries and candidates (B, 2, D) from features (B, 2, F)."""
+    features = keras.Input((2, FEATURES))
+    return keras.Model(features, keras.layers.Dense(3)(features))
+
+
+def task(layout, random):
+    """A model, and a batch from which it can learn; one list is padding."""
+    if isinstance(layout, layouts.Rows):
+        features = random.normal(size=(2 * BATCH, 1, FEATURES)).repeat(2, axis=1)
+        return two_rows(), features.astype("float32"), np.ones(2 * BATCH, "float32")
+    features = random.normal(size=(2 * BATCH, LENGTH, FEATURES)).astype("float32")
+    labels = np.clip(np.round(features[..., 0] + 1), 0, 3).astype("float32")
+    labels[0], labels[1, 2:] = -1, -1
+    return scorer(), features, labels
+
+
+def weights_of(layout, shape):
+    shapes = {"list": (2 * BATCH,), "column": (2 * BATCH, 1), "item": (2 * BATCH, LENGTH)}
+    if shape is None or (shape == "item" and isinstance(layout, layouts.Rows)):
+        return None
+    return np.linspace(0, 2, int(np.prod(shapes[shape])), dtype="float32").reshape(shapes[shape])
+
+
+def losses_of(model, x, y, weights=None, epochs=1):
+    history = model.fit(x, y, sample_weight=weights, batch_size=BATCH, epochs=epochs, verbose=0, shuffle=False)
+    return history.history["loss"]
+
+
+@every_loss
+def test_fit_save_load_fit(case, random, tmp_path):
+    model, x, y = task(case.layout, random)
+    model.compile(optimizer=keras.optimizers.Adam(0.05), loss=case.make())
+    history = losses_of(model, x, y, epochs=5)
+    assert np.isfinite(history).all()
+    assert history[-1] < history[0]
+    before = model.evaluate(x, y, batch_size=BATCH, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert type(loaded.loss) is case.cls
+    assert loaded.loss.get_config() == model.loss.get_config()
+    assert loaded.evaluate(x, y, batch_size=BATCH, verbose=0) == pytest.approx(before, rel=1e-5)
+    assert np.isfinite(losses_of(loaded, x, y)).all()
+
+
+@every_loss
+@pytest.mark.parametrize("shape", ["list", "column", "item"])
+def test_sample_weight(case, shape, random):
+    """What fit and evaluate make of weights is what the loss itself makes of them."""
+    weights = weights_of(case.layout, shape)
+    if weights is None:
+        pytest.skip("rows have no items to weigh")
+    model, x, y = task(case.layout, random)
+    model.compile(optimizer="adam", loss=case.make())
+    expected = float(case.make()(y, model(x), weights))
+    found = model.evaluate(x, y, sample_weight=weights, batch_size=len(y), verbose=0)
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert np.isfinite(losses_of(model, x, y, weights)).all()
+
+
+@pytest.mark.parametrize("shape", [None, "list", "item"])
+def test_metrics_in_compile(shape, random, tmp_path):
+    model, x, y = task(layouts.Lists(), random)
+    model.compile(
+        optimizer="adam",
+        loss=SoftmaxLoss(),
+        metrics=[cls(k=2) for cls in METRICS],
+        weighted_metrics=[cls(k=2, name=f"weighted_{cls.__name__}") for cls in METRICS],
+    )
+    weights = weights_of(layouts.Lists(), shape)
+    losses_of(model, x, y, weights)
+    found = model.evaluate(x, y, sample_weight=weights, batch_size=BATCH, verbose=0, return_dict=True)
+    scores = model.predict(x, verbose=0)
+    for cls in METRICS:
+        plain, weighted = cls(k=2), cls(k=2, name=f"weighted_{cls.__name__}")
+        plain.update_state(y, scores)
+        weighted.update_state(y, scores, weights)
+        assert found[plain.name] == pytest.approx(float(plain.result()), rel=1e-5)
+        assert found[weighted.name] == pytest.approx(float(weighted.result()), rel=1e-5)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    again = loaded.evaluate(x, y, sample_weight=weights, batch_size=BATCH, verbose=0, return_dict=True)
+    assert again == pytest.approx(found, rel=1e-5)
+
+
+@every_loss
+def test_mixed_precision(case, random):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model, x, y = task(case.layout, random)
+        model.compile(optimizer=keras.optimizers.Adam(0.05), loss=case.make())
+        history = losses_of(model, x, y, epochs=3)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert keras.backend.standardize_dtype(model.output.dtype) == "bfloat16"
+    assert np.isfinite(history).all()
+    assert history[-1] < history[0]
+
+
+@pytest.mark.parametrize("case", [c for c in cases.DEFAULT_LOSSES if isinstance(c.layout, layouts.Lists)], ids=str)
+def test_keras_mask_of_the_model(case, random):
+    """Padding known to the model alone: its mask reaches the loss, whatever the labels there are."""
+    features = keras.Input((LENGTH, FEATURES))
+    hidden = keras.layers.Dense(1)(keras.layers.Masking()(features))
+    model = keras.Model(features, DropLastAxis()(hidden))
+    model.compile(optimizer="adam", loss=case.make(), metrics=[metrics.NDCG()])
+    x = random.normal(size=(BATCH, LENGTH, FEATURES)).astype("float32")
+    x[:, -1] = 0
+    labels = random.integers(0, 3, (BATCH, LENGTH)).astype("float32")
+    padded = labels.copy()
+    padded[:, -1] = -1
+    by_mask = model.evaluate(x, labels, batch_size=BATCH, verbose=0)
+    by_label = model.evaluate(x, padded, batch_size=BATCH, verbose=0)
+    assert by_mask == pytest.approx(by_label, rel=1e-5)
+    scores = keras.ops.convert_to_numpy(model(x))
+    assert by_mask[0] == pytest.approx(float(case.make()(padded, scores)), rel=1e-5)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class DropLastAxis(keras.layers.Layer):
+    """(B, L, 1) to (B, L), with the mask of the list."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs):
+        return inputs[..., 0]
