@@ -116,11 +116,14 @@ def _range(rates: Tensor, members: Tensor, groups: lists.TieGroups, likely: Tens
     log_time = ops.log(mode)
     level = -DEPTH + ops.where(likely, 0.0, _log_arrived_by(log_time, rates, members, groups) + log_time - mode)
     start = ops.where(likely, -DEPTH - slowest, log_time - reach)
-    for _ in range(NEWTON_STEPS):
+
+    def climb(_, start):
         time = ops.exp(ops.minimum(start, 80.0))
         value = _log_arrived_by(start, rates, members, groups) + ops.where(likely, 0.0, start - time)
         slope = lists.group_sum(arrival_rate(rates + start) * members, groups) + ops.where(likely, 0.0, 1 - time)
-        start = start + ops.maximum(level - value, 0.0) / ops.maximum(slope, 1e-3)
+        return start + ops.maximum(level - value, 0.0) / ops.maximum(slope, 1e-3)
+
+    start = ops.fori_loop(0, NEWTON_STEPS, climb, start)
     return start, stop
 
 
@@ -131,11 +134,12 @@ def _log_arrived_by(log_time: Tensor | float, rates: Tensor, members: Tensor, gr
 
 def _mode(rates: Tensor, members: Tensor, groups: lists.TieGroups) -> Tensor:
     """T, the solution of T = 1 + sum_i arrival_rate(r_i T), by Newton's method, which climbs to it from 1."""
-    mode = ops.ones_like(rates)
-    for _ in range(NEWTON_STEPS):
+
+    def climb(_, mode):
         exponents = rates + ops.log(mode)
         late = arrival_rate(exponents)
         curvature = late * (late + ops.exp(ops.minimum(exponents, LATE)) - 1)
         sums = lists.group_sum(ops.stack([late * members, curvature * members], axis=-1), groups)
-        mode = mode + (1 + sums[..., 0] - mode) / (1 + sums[..., 1] / mode)
-    return mode
+        return mode + (1 + sums[..., 0] - mode) / (1 + sums[..., 1] / mode)
+
+    return ops.fori_loop(0, NEWTON_STEPS, climb, ops.ones_like(rates))
