@@ -6,6 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
+# What masking layers call; it has no public name, and an attribute would not do, since JAX's tracers take none.
+from keras.src.backend import set_keras_mask
+
 NAME = keras.backend.backend()
 
 
@@ -18,7 +21,7 @@ def with_mask(tensor, mask):
     """The tensor with a Keras mask on it, as a masking layer would leave it."""
     if mask is not None:
         tensor = ops.multiply(tensor, 1)
-        tensor._keras_mask = ops.cast(mask, "bool")
+        set_keras_mask(tensor, ops.cast(mask, "bool"))
     return tensor
 
 
@@ -35,7 +38,7 @@ def values_and_gradient(loss, y_true, y_pred, sample_weight=None, mask=None, dty
     return to_numpy(values), to_numpy(gradient)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _runner(loss):
     def forward(y_true, y_pred, weights, mask):
         with keras.StatelessScope():
@@ -91,7 +94,7 @@ def metric_result(metric, *updates):
     return float(metric.stateless_result(variables))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _updater(metric):
     if NAME != "jax":
         return metric.stateless_update_state

@@ -1,4 +1,4 @@
-"""TensorFlow Ranking 0.5.5 without its package: its loss and metric modules run, what they are imported through does not."""
+"""TensorFlow Ranking 0.5.5 without its package, which does not import any more; its loss and metric modules do."""
 
 import importlib
 import importlib.util

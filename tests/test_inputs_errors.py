@@ -99,7 +99,7 @@ def test_functions_never_broadcast_labels(name):
 @pytest.mark.parametrize("name", ["ndcg", "precision_at_k", "recall_at_k", "reciprocal_rank", "average_precision"])
 @pytest.mark.parametrize(("k", "error"), [(0, ValueError), (-3, ValueError), (2.0, TypeError), ("5", TypeError)])
 def test_cutoffs_of_metric_functions(name, k, error):
-    with pytest.raises(error, match="`k` must be .*Received: k="):
+    with pytest.raises(error, match=r"`k` must be .*Received: k="):
         getattr(functional, name)(Y, S, k=k)
 
 

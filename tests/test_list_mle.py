@@ -20,7 +20,7 @@ float64_only = pytest.mark.skipif(NAME == "jax", reason="JAX has no float64 unle
 GROUPS = [(7, 2), (5, 3, 1), (1, 6, 2), (3, 3, 3), (2, 2, 2, 2, 1), (1, 1, 7), (4, 5)]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def list_mle(**settings):
     """The same object for the same settings, so that it is compiled once."""
     return ListMLELoss(reduction=None, **settings)

@@ -1,6 +1,7 @@
 """Which losses and metrics there are, in which settings the laws try them, and which laws a case does not have.
 
-Classes are found by their export and their options by their signature and error messages: a new class needs no edit here.
+Classes are found by their export and their options by their signature and error messages: a new class needs no edit
+here.
 """
 
 import ast
@@ -10,8 +11,9 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-from laws import layouts
+from backend import NAME
 
+from laws import layouts
 from tfrankloss import losses, metrics
 
 # Arguments of every Keras loss or metric, which have tests of their own.
@@ -26,6 +28,7 @@ TOGETHER = {
         {"ties": "efron", "top_k": 2, "discount": "reciprocal"},
         {"ties": "breslow", "top_k": 2, "temperature": 2.0},
         {"ties": "random", "discount": "log2", "seed": 3},
+        {"ties": "position", "top_k": 2, "score_transform": "identity"},
     ],
     "RankNetLoss": [
         {"pairs": "binary", "ties": "half", "pair_reduction": "mean"},
@@ -137,7 +140,11 @@ def _cases(cls):
     singles = [
         {name: value} for name, values in own.items() if name not in NO_CASE and name not in numbers for value in values
     ]
-    settings = [{}, *([numbers] if numbers else []), *singles, *TOGETHER.get(cls.__name__, [])]
+    together = TOGETHER.get(cls.__name__)
+    # Each option by itself is tried on TensorFlow only: compiling takes most of the time on JAX, where the settings that
+    # are tried together hold every option as well.
+    alone = [{}, *([numbers] if numbers else []), *singles] if NAME == "tensorflow" or not together else [{}]
+    settings = [*alone, *(together or [])]
     return [Case(cls, tuple(sorted(setting.items()))) for setting in settings]
 
 

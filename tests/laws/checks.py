@@ -1,7 +1,7 @@
 """The laws as plain functions, which raise AssertionError where a loss breaks one.
 
-A loss is anything called as ``loss(y_true, y_pred, sample_weight)`` that gives one value per list, so that wrong losses can
-be put through the same checks.
+A loss is anything called as ``loss(y_true, y_pred, sample_weight)`` that gives one value per list, so that wrong losses
+can be put through the same checks.
 """
 
 import keras

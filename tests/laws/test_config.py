@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from backend import metric_result, values_and_gradient
+
 from laws import cases, layouts
 
 pytestmark = pytest.mark.backends

@@ -7,6 +7,7 @@ import references
 from backend import NAME, to_numpy, values_and_gradient
 from hypothesis import given
 from hypothesis import strategies as st
+
 from laws import cases, checks, layouts
 
 pytestmark = pytest.mark.backends
