@@ -5,6 +5,7 @@
 
 from typing import Any, NamedTuple
 
+import keras
 from keras import ops
 
 from tfrankloss import errors
@@ -98,6 +99,8 @@ def read_rows(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> RowBa
     """
     predictions = ops.convert_to_tensor(y_pred, dtype=dtype)
     targets = ops.convert_to_tensor(y_true)
+    if keras.backend.standardize_dtype(targets.dtype) == "bool":
+        targets = ops.cast(targets, dtype)
     if len(predictions.shape) != 2:
         check_embeddings("y_pred", predictions.shape)
     if len(targets.shape) == 1:

@@ -51,17 +51,23 @@ def log_tie_probability(rates: Tensor, counted: Tensor, groups: lists.TieGroups)
         times, log_step, likely = _nodes(rates, members, groups)
         exponents = rates[:, :, None] + times
         late = arrival_rate(exponents) * members[:, :, None]
-        log_all = lists.group_sum(log_arrived(exponents) * members[:, :, None], groups)
+        # Sums over a group may be huge and nearly the same at all nodes: they are taken relative to one of them.
+        at_middle = log_arrived(exponents[:, :, NODES // 2])
+        offset = lists.group_sum(at_middle * members, groups)
+        rise = lists.group_sum((log_arrived(exponents) - at_middle[:, :, None]) * members[:, :, None], groups)
         log_weights = times - ops.exp(times) + log_step[:, :, None]
-        log_losing = ops.log1p(-ops.minimum(_lost(log_all, late, times, log_step, likely, groups), 0.9))
-        several = ops.where(likely, log_losing, ops.logsumexp(log_all + log_weights, axis=-1))
+        log_winning = ops.logsumexp(rise + log_weights, axis=-1)
+        lost = _lost(rise + offset[:, :, None], late, times, log_step, likely, groups)
+        log_losing = ops.log1p(-ops.minimum(lost, 0.9))
+        several = ops.where(likely, log_losing, log_winning + offset)
+        log_total = ops.where(likely, log_losing - offset, log_winning)
         single = ops.equal(groups.size, 1)
         value = ops.where(counted, ops.where(single, -ops.softplus(-rates), several), 0.0)
 
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
             # d log P / d log r_i: the mean of arrival_rate over the times at which the last member may arrive.
-            density = ops.exp(ops.minimum(log_all + log_weights - value[:, :, None], 0.0))
+            density = ops.exp(ops.minimum(rise + log_weights - log_total[:, :, None], 0.0))
             slope = ops.where(single, ops.sigmoid(-rates), ops.sum(density * late, axis=-1))
             return lists.group_sum(upstream * members, groups) * members * slope
 
@@ -96,7 +102,10 @@ def _nodes(rates: Tensor, members: Tensor, groups: lists.TieGroups) -> tuple[Ten
     start, stop = _range(rates, members, groups, likely)
     step = (stop - start) / NODES
     index = ops.cast(ops.arange(NODES), rates.dtype) + 0.5
-    return start[:, :, None] + step[:, :, None] * index, ops.log(step), likely
+    times = start[:, :, None] + step[:, :, None] * index
+    # Nodes that add to the largest rate without rounding: else the same error would count for all equal members.
+    largest = lists.group_max(rates, groups)[:, :, None]
+    return (times + largest) - largest, ops.log(step), likely
 
 
 def _range(rates: Tensor, members: Tensor, groups: lists.TieGroups, likely: Tensor) -> tuple[Tensor, Tensor]:
