@@ -27,8 +27,8 @@ $(VENV)/.torch: $(VENV)/.test
 	touch $@
 
 demo: $(VENV)/.base ## train both examples on simulated data, export them, ask the exports
-	$(BIN)/python examples/movielens_two_tower.py
-	$(BIN)/python examples/letor_listwise.py
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/movielens_two_tower.py
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/letor_listwise.py
 
 test: $(VENV)/.test ## all tests on TensorFlow, then the backend-neutral ones on JAX
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2
