@@ -37,6 +37,10 @@ test: $(VENV)/.test ## all tests on TensorFlow, then the backend-neutral ones on
 test-backends: $(VENV)/.torch ## the backend-neutral tests on torch
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 -m backends
 
+laws: $(VENV)/.test ## every law of the losses and metrics on 200 random examples each, on TensorFlow and JAX
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 tests/laws --sweep
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 tests/laws --sweep -m backends
+
 check: format lint types test ## everything a change must pass
 
 format: $(VENV)/.test
