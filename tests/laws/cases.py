@@ -11,7 +11,6 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-from backend import NAME
 
 from laws import layouts
 from tfrankloss import losses, metrics
@@ -21,7 +20,7 @@ KERAS_ARGUMENTS = ("name", "dtype", "reduction")
 # Arguments that make no case of their own.
 NO_CASE = {"seed": "it only makes the random orders of another case repeatable"}
 
-# Settings that matter together, beside the default and each option by itself.
+# Settings that are tried together, beside the default; an option that none of them has is tried by itself.
 TOGETHER = {
     "ListMLELoss": [
         {"ties": "exact", "top_k": 2, "discount": "log2", "score_transform": "identity"},
@@ -35,6 +34,7 @@ TOGETHER = {
         {"ties": "half", "pair_reduction": "mean", "temperature": 2.0},
     ],
     "InBatchSoftmaxLoss": [
+        {"targets": "candidate_ids", "temperature": 0.5},
         {"targets": "candidate_ids", "duplicates": "positive", "similarity": "cosine", "temperature": 0.2},
         {"targets": "candidate_ids", "duplicates": "negative", "similarity": "euclidean"},
     ],
@@ -135,16 +135,22 @@ def _concrete(module):
 
 
 def _cases(cls):
+    together = TOGETHER.get(cls.__name__, [])
+    tried = [item for setting in together for item in setting.items()]
     own = options(cls)
-    numbers = {name: values[0] for name, values in own.items() if isinstance(values[0], float)}
-    singles = [
-        {name: value} for name, values in own.items() if name not in NO_CASE and name not in numbers for value in values
+    # Of a number one value tells enough, whichever it is.
+    names = {name for name, _ in tried}
+    numbers = {name: values[0] for name, values in own.items() if type(values[0]) in (int, float)}
+    untried = [
+        {name: value}
+        for name, values in own.items()
+        if name not in NO_CASE and name not in numbers
+        for value in values
+        if (name, value) not in tried
     ]
-    together = TOGETHER.get(cls.__name__)
-    # Each option by itself is tried on TensorFlow only: compiling takes most of the time on JAX, where the settings that
-    # are tried together hold every option as well.
-    alone = [{}, *([numbers] if numbers else []), *singles] if NAME == "tensorflow" or not together else [{}]
-    settings = [*alone, *(together or [])]
+    if not set(numbers) - set(NO_CASE) <= names:
+        untried.append(numbers)
+    settings = [{}, *together, *untried]
     return [Case(cls, tuple(sorted(setting.items()))) for setting in settings]
 
 
