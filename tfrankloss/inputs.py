@@ -63,7 +63,7 @@ def read_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> List
     Raises:
         ValueError: If a shape does not fit.
     """
-    keras_mask = getattr(y_pred, "_keras_mask", None)
+    keras_mask = _mask_of(y_pred) if ops.is_tensor(y_pred) and not _is_ragged(y_pred) else None
     y_true, y_pred, sample_weight = _densify(y_true, y_pred, sample_weight)
     scores = ops.convert_to_tensor(y_pred, dtype=dtype)
     labels = ops.convert_to_tensor(y_true, dtype=dtype)
@@ -82,6 +82,19 @@ def read_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> List
         valid = ops.logical_and(valid, ops.cast(keras_mask, "bool"))
     labels, scores, mask = lists.prepare(labels, scores, valid)
     return ListBatch(labels, scores, mask, item_weights, list_weights)
+
+
+class _MaskOf(keras.layers.Layer):
+    """The mask that Keras has attached to a tensor: only the call of a layer hands it out on every backend."""
+
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        return ops.ones(ops.shape(inputs)[:2], "bool") if mask is None else mask
+
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> None:
+        return None
+
+
+_mask_of = _MaskOf(autocast=False)
 
 
 def read_rows(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> RowBatch:

@@ -188,7 +188,7 @@ def suffix_logsumexp(values: Tensor, mask: Tensor) -> LogSum:
     behind = _triangle_logsumexp(LogSum(inside.largest[:, :, 0], inside.excess[:, :, 0]), strict=True)
     behind = LogSum(behind.largest[:, :, None], behind.excess[:, :, None])
     largest = ops.maximum(inside.largest, behind.largest)
-    excess = ops.logaddexp(inside.excess + inside.largest - largest, behind.excess + behind.largest - largest)
+    excess = ops.logaddexp((inside.largest - largest) + inside.excess, (behind.largest - largest) + behind.excess)
     return LogSum(*(ops.reshape(part, (batch, -1))[:, :length] for part in (largest, excess)))
 
 
