@@ -7,6 +7,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import hypothesis
+import keras
 import numpy
 import pytest
 
@@ -35,6 +36,12 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     # An explicit --hypothesis-profile wins: hypothesis loads it after this hook.
     hypothesis.settings.load_profile("sweep" if config.getoption("--sweep") else "quick")
+
+
+@pytest.fixture(autouse=True)
+def same_draws():
+    """Weights, shuffles and dropout are drawn alike in every run of a test."""
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture

@@ -44,8 +44,8 @@ def test_dropout_acts_in_training_only():
 
 @pytest.mark.parametrize("list_size", [None, 5])
 def test_saved_scorer_trains_on(list_size, tmp_path):
-    model = mlp_scorer(4, hidden=(8, 4), dropout=0.1, list_size=list_size)
-    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model = mlp_scorer(4, hidden=(16, 8), dropout=0.1, list_size=list_size)
+    model.compile(keras.optimizers.Adam(0.003), "mse")
     labels = FEATURES[..., 0] - FEATURES[..., 1]
     before = model.evaluate(INPUTS, labels, verbose=0)
     model.fit(INPUTS, labels, epochs=20, verbose=0)
