@@ -94,7 +94,7 @@ class _MaskOf(keras.layers.Layer):
         return None
 
 
-_mask_of = _MaskOf(autocast=False)
+_mask_of = _MaskOf(autocast=False, name="mask_of_scores")
 
 
 def read_rows(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> RowBatch:
@@ -103,7 +103,7 @@ def read_rows(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> RowBa
     Args:
         y_true: (B,) or (B, T) relevance or integer ids; negative marks padded rows. The dtype stays: ids do not pass
             through floats.
-        y_pred: (B, 2 + K, D) embeddings or (B, B) scores.
+        y_pred: (B, 2 + K, D) embeddings or (B, B + K) scores.
         sample_weight: None, shape (), (B,) or (B, 1).
         dtype: Computing dtype.
 

@@ -65,7 +65,7 @@ def centered(values: Tensor, mask: Tensor) -> Tensor:
     In float32 the difference of two near values is exact, however large they are: what depends on differences only is
     computed from these. The largest carries no gradient, as it has no effect there.
     """
-    largest = ops.stop_gradient(ops.max(ops.where(mask, values, LOWEST), axis=1, keepdims=True))
+    largest = ops.stop_gradient(ops.max(ops.where(mask, values, LOWEST), axis=1, keepdims=True, initial=LOWEST))
     return ops.where(mask, values - largest, 0.0)
 
 
@@ -197,6 +197,6 @@ def _triangle_logsumexp(terms: LogSum, strict: bool) -> LogSum:
     index = ops.arange(ops.shape(terms.largest)[-1])
     counted = index[None, :] > index[:, None] if strict else index[None, :] >= index[:, None]
     exponents = ops.where(counted, ops.expand_dims(terms.largest, -2), LOWEST)
-    largest = ops.stop_gradient(ops.max(exponents, axis=-1))
+    largest = ops.stop_gradient(ops.max(exponents, axis=-1, initial=LOWEST))
     excess = ops.where(counted, ops.expand_dims(terms.excess, -2), 0.0)
     return LogSum(largest, ops.logsumexp(exponents - ops.expand_dims(largest, -1) + excess, axis=-1))

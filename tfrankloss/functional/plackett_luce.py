@@ -53,7 +53,8 @@ def list_mle_loss(
         top_k: Stop after this many places; None for all.
         discount: Weight of a place, "log2", "reciprocal" or a function of 1-based ranks (position-aware ListMLE);
             None weighs all places the same. Tied items share the mean weight of their places.
-        score_transform: phi, "exp" or "identity" (the ratio form, for scores above 0).
+        score_transform: phi, "exp" or "identity": the ratio form, for models whose scores are above 0 (as after a
+            softplus); items at or below 0 get no gradient.
         seed: An integer or ``keras.random.SeedGenerator``, needed by ``ties="random"``.
 
     Returns:

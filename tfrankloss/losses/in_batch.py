@@ -19,9 +19,10 @@ class InBatchSoftmaxLoss(RankingLoss):
     """Softmax over all candidates of the batch, each row's own one being right: ``functional.in_batch_softmax_loss``.
 
     ``y_pred`` is (B, 2 + K, D): query, candidate and K explicit negatives of each row, as a two-tower model gives them
-    in its in-batch mode; or (B, B) scores. ``y_true`` is (B,) or (B, 1): relevance, where rows above 0 count and rows
-    below 0 are padding; or with ``targets="candidate_ids"`` the integer ids of the candidates, by which accidental hits
-    are found ((B, 1 + K) to know the explicit negatives too; a negative id is a padded row). ``sample_weight`` is (B,).
+    in its in-batch mode; or (B, B + K) scores. ``y_true`` is (B,) or (B, 1): relevance, where rows above 0 count and
+    rows below 0 are padding; or with ``targets="candidate_ids"`` the integer ids of the candidates, by which accidental
+    hits are found ((B, 1 + K) to know the explicit negatives too; a negative id is a padded row). ``sample_weight`` is
+    (B,).
 
     Args:
         targets: What ``y_true`` holds, "relevance" or "candidate_ids".
@@ -104,7 +105,7 @@ class InBatchSoftmaxLoss(RankingLoss):
         extra = None if None in scores.shape[:2] else scores.shape[1] - scores.shape[0]
         if extra is not None and extra != targets.shape[1] - 1:
             raise ValueError(
-                f"`y_true` must have shape (batch,), (batch, 1) or (batch, {1 + extra}), an id for each explicit "
-                f"negative. Received: y_true.shape={tuple(targets.shape)}"
+                f"`y_true` must have shape (batch,), (batch, 1) or an id for each explicit negative too, "
+                f"(batch, {1 + extra}). Received: y_true.shape={tuple(targets.shape)}"
             )
         return {"candidate_ids": targets[:, 0], "negative_ids": targets[:, 1:]}
