@@ -84,6 +84,15 @@ def _torch(forward):
     return run
 
 
+def compiled(function):
+    """The function compiled as a whole on JAX, where running it step by step would compile every step."""
+    if NAME != "jax":
+        return function
+    import jax
+
+    return jax.jit(function)
+
+
 def metric_result(metric, *updates):
     """The result of a metric after updates of ``(y_true, y_pred, sample_weight)``, the last of them optional."""
     variables = [variable.value for variable in metric.variables]
@@ -96,11 +105,7 @@ def metric_result(metric, *updates):
 
 @functools.cache
 def _updater(metric):
-    if NAME != "jax":
-        return metric.stateless_update_state
-    import jax
-
-    return jax.jit(metric.stateless_update_state)
+    return compiled(metric.stateless_update_state)
 
 
 def central_differences(function, point, step=1e-5):

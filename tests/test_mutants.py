@@ -24,7 +24,7 @@ def softmax(labels, scores, sample_weight=None):
     highest = ops.stop_gradient(ops.max(ops.where(real, scores, MINUS_INFINITY), axis=1, keepdims=True))
     powers = ops.exp(ops.where(real, scores - highest, MINUS_INFINITY))
     total = ops.sum(powers, axis=1, keepdims=True)
-    losses = highest + ops.log(ops.maximum(total, 1.0)) - scores
+    losses = highest + ops.log(ops.where(total > 0, total, 1.0)) - scores
     values = ops.sum(ops.where(real, labels * losses, 0.0), axis=1)
     return values if sample_weight is None else values * ops.reshape(sample_weight, (-1,))
 
