@@ -169,7 +169,11 @@ def test_agrees_with_the_reference(case, data):
 def test_large_scores_agree_with_the_reference(case, data):
     scale = data.draw(st.sampled_from([10.0, 100.0, 1e3, 3e3]))
     batch = case.layout.sample(data.draw(generators), scale=scale)
-    checks.check_value(case.loss, batch, reference(case, batch))
+    atol = 2e-6
+    if isinstance(case.layout, layouts.Rows):
+        # Products of embeddings are rounded before there is a loss: by their length, whatever the difference of two.
+        atol = 1e-6 * np.square(batch.y_pred).sum(axis=-1).max() / case.settings.get("temperature", 1.0)
+    checks.check_value(case.loss, batch, reference(case, batch), atol=atol)
 
 
 @every_list_loss
