@@ -41,7 +41,8 @@ def in_batch_scores(embeddings: Tensor, *, similarity: str = "dot") -> Tensor:
     if similarity == "cosine":
         embeddings = l2_normalize(embeddings)
     queries, candidates, negatives = embeddings[:, 0], embeddings[:, 1], embeddings[:, 2:]
-    scores = ops.matmul(queries, ops.transpose(candidates))
+    # Not matmul, which goes through float32 on torch when given float64.
+    scores = ops.einsum("bd,cd->bc", queries, candidates)
     own = ops.einsum("bd,bkd->bk", queries, negatives)
     if similarity == "euclidean":
         lengths = ops.sum(ops.square(queries), axis=-1)[:, None]

@@ -188,8 +188,13 @@ def suffix_logsumexp(values: Tensor, mask: Tensor) -> LogSum:
     behind = _triangle_logsumexp(LogSum(inside.largest[:, :, 0], inside.excess[:, :, 0]), strict=True)
     behind = LogSum(behind.largest[:, :, None], behind.excess[:, :, None])
     largest = ops.maximum(inside.largest, behind.largest)
-    excess = ops.logaddexp((inside.largest - largest) + inside.excess, (behind.largest - largest) + behind.excess)
+    excess = log_add((inside.largest - largest) + inside.excess, (behind.largest - largest) + behind.excess)
     return LogSum(*(ops.reshape(part, (batch, -1))[:, :length] for part in (largest, excess)))
+
+
+def log_add(first: Tensor, second: Tensor) -> Tensor:
+    """log(exp(first) + exp(second)); unlike ``ops.logaddexp`` it keeps float64 on every backend."""
+    return ops.logsumexp(ops.stack([first, second], axis=-1), axis=-1)
 
 
 def _triangle_logsumexp(terms: LogSum, strict: bool) -> LogSum:

@@ -86,7 +86,7 @@ def _add_item(counts: Counts, index: Any, state: Tensor) -> Tensor:
     waiting = ops.where(member, -ops.exp(ops.minimum(exponents, 60.0)), 0.0)[:, :, None]
     stay = ops.concatenate([state[:, :, :-1] + waiting, state[:, :, -1:]], axis=2)
     rise = ops.concatenate([ops.full_like(state[:, :, :1], lists.LOWEST), state[:, :, :-1] + arrived], axis=2)
-    return ops.maximum(ops.logaddexp(stay, rise), lists.LOWEST)
+    return ops.maximum(lists.log_add(stay, rise), lists.LOWEST)
 
 
 def _tail(counts: Counts) -> Tensor:
