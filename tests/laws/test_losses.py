@@ -203,6 +203,10 @@ def test_low_precision(case, dtype, random):
 @every_loss
 @given(generator=generators)
 def test_central_differences(case, generator):
+    if keras.backend.backend() == "torch" and case.name == "ListMLELoss":
+        pytest.skip(
+            "Keras 3.15 gives float32 for float64 in some operations on torch: differences of 1e-5 vanish there"
+        )
     loss = _float64_loss(case)
     checks.check_central_differences(loss, case.layout.sample(generator))
 
