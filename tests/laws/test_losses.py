@@ -203,10 +203,8 @@ def test_low_precision(case, dtype, random):
 @every_loss
 @given(generator=generators)
 def test_central_differences(case, generator):
-    if keras.backend.backend() == "torch" and case.name == "ListMLELoss":
-        pytest.skip(
-            "Keras 3.15 gives float32 for float64 in some operations on torch: small differences vanish"
-        )
+    if NAME == "torch" and case.name == "ListMLELoss" and case.settings.get("ties") not in ("random", "position"):
+        pytest.skip("sums over groups of ties: Keras' segment_sum on torch goes through float32")
     loss = _float64_loss(case)
     checks.check_central_differences(loss, case.layout.sample(generator))
 

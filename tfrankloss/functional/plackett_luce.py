@@ -78,7 +78,7 @@ def list_mle_loss(
         raise ValueError(f'`seed` must be given with ties="random". {errors.received("seed", seed)}')
     labels, scores, mask = lists.prepare(labels, scores, mask)
     if score_transform == "identity":
-        scores = ops.log(ops.maximum(scores, SMALLEST_RATIO_SCORE))
+        scores = ops.log(ops.where(scores > SMALLEST_RATIO_SCORE, scores, SMALLEST_RATIO_SCORE))
     order = _label_order(labels, mask, seed if ties == "random" else None)
     labels, scores, mask = (lists.take(values, order) for values in (labels, scores, mask))
     weights = _place_weights(mask, top_k, discount, scores.dtype)
