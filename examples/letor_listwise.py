@@ -142,11 +142,11 @@ def train(kind: str, loss: keras.losses.Loss, epochs: int, parts: Parts, seed: i
     # Patience of all epochs: it never stops early, so that the curves of all seeds have one length.
     keep_best = keras.callbacks.EarlyStopping(METRIC, mode="max", patience=epochs, restore_best_weights=True)
     history = model.fit(
-        {"features": parts.train.features},
+        parts.train.features,
         parts.train.labels,
         batch_size=32,
         epochs=epochs,
-        validation_data=({"features": parts.valid.features}, parts.valid.labels),
+        validation_data=(parts.valid.features, parts.valid.labels),
         callbacks=[keep_best, EpochBar(f"{loss.name}, {kind}, seed {seed}", METRIC)],
         verbose=0,
     )
@@ -155,7 +155,7 @@ def train(kind: str, loss: keras.losses.Loss, epochs: int, parts: Parts, seed: i
 
 def predict(model: keras.Model, lists: RankingLists) -> np.ndarray:
     """The scores (B, L) of all items."""
-    return model.predict({"features": lists.features}, verbose=0)
+    return model.predict(lists.features, verbose=0)
 
 
 def ndcg_at_10(scores: np.ndarray, lists: RankingLists) -> float:

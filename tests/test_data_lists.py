@@ -79,6 +79,9 @@ def test_a_million_rows_are_no_matter():
         (([1, 1], [np.inf, 1], [1, 2]), ValueError, r"`labels` must be finite .*labels\[0\]=inf"),
         (([1], [[1]], [1]), ValueError, r"`labels` must have shape \(rows,\)\. .*\(1, 1\)"),
         (([1], ["1"], [1]), TypeError, r"`labels` must be an array of numbers"),
+        (([1], [1e39], [1]), ValueError, r"`labels` must be finite and at least 0\. Received: labels\[0\]=1e\+39"),
+        (([[1, 2]], [1], [1]), ValueError, r"`query_ids` must have shape \(rows,\)\. .*\(1, 2\)"),
+        (([1, np.nan], [1, 1], [1, 1]), ValueError, r"`query_ids` must not be NaN.*query_ids\[1\]"),
         (([1], [1], 3), ValueError, r"`features` must have one entry per row\. Received: features=3"),
         (([1], [1], np.array([None])), TypeError, r"`features` must be a column of .*features=None"),
         (([1], [1], np.array(["2020-01-01"], "datetime64[D]")), TypeError, r"`features` .*dtype=datetime64"),
@@ -130,6 +133,8 @@ def test_split_leaves_no_part_empty(sizes):
 def test_split_sizes_are_checked(size):
     with pytest.raises(ValueError, match=r"`sizes` must .*Received: sizes="):
         small_lists().split(size)
+    with pytest.raises(TypeError, match=r"`sizes` must be a number\. Received: sizes='a'"):
+        small_lists().split("a")
 
 
 def test_concatenate_pads_to_the_longest():

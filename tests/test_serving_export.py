@@ -264,7 +264,7 @@ def test_ranker(tmp_path, list_size):
         assert servable.inputs()["features"].shape.as_list() == [None, list_size, 5]
         scores = servable.query(features=features)["scores"]
     assert scores.shape == (3, 6)
-    np.testing.assert_allclose(scores, model({"features": features}, training=False), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scores, model(features, training=False), rtol=1e-5, atol=1e-6)
 
 
 def test_ranker_with_raw_strings(tmp_path):

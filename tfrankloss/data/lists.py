@@ -1,5 +1,6 @@
 """Flat rows with a query id to padded lists, and back."""
 
+import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -95,7 +96,7 @@ class RankingLists(Generic[Features]):
             >>> [len(part) for part in lists.split(0.6, 0.2)], [len(part) for part in lists.split(3)]
             ([6, 2, 2], [3, 7])
         """
-        counts = [self._part_size(size) for size in sizes]
+        counts = [_part_size(size, len(self)) for size in sizes]
         if not counts or min(counts) < 1 or sum(counts) >= len(self):
             raise ValueError(
                 "`sizes` must be given and leave no part, the last one included, empty. "
@@ -103,13 +104,6 @@ class RankingLists(Generic[Features]):
             )
         order = np.random.default_rng(seed).permutation(len(self))
         return tuple(self.select(part) for part in np.split(order, np.cumsum(counts)))
-
-    def _part_size(self, size: float) -> int:
-        if isinstance(size, float):
-            check_fraction("sizes", size)
-            return round(size * len(self))
-        check_positive_integer("sizes", size)
-        return size
 
     @staticmethod
     def concatenate(parts: "Sequence[RankingLists[Features]]") -> "RankingLists[Features]":
@@ -145,6 +139,14 @@ class RankingLists(Generic[Features]):
         )
 
 
+def _part_size(size: float, total: int) -> int:
+    if isinstance(size, numbers.Integral):
+        check_positive_integer("sizes", size)
+        return int(size)
+    check_fraction("sizes", size)
+    return round(size * total)
+
+
 def to_lists(query_ids: Any, labels: Any, features: Any, *, list_size: int | None = None) -> "RankingLists[Any]":
     """Padded lists of flat rows, one row an item of a query.
 
@@ -163,7 +165,7 @@ def to_lists(query_ids: Any, labels: Any, features: Any, *, list_size: int | Non
         `RankingLists` with labels (B, L), and features (B, L) or (B, L, F) in the form given: an array or a dict.
 
     Raises:
-        ValueError: If lengths differ, there is no row, or a label is negative or not finite.
+        ValueError: If lengths differ, there is no row, a label is negative or not finite (in float32), or an id is NaN.
         TypeError: If a column holds anything else than numbers, bools or strings.
 
     Examples:
@@ -176,7 +178,7 @@ def to_lists(query_ids: Any, labels: Any, features: Any, *, list_size: int | Non
     """
     check_positive_integer("list_size", list_size, optional=True)
     labels = _checked_labels(labels)
-    query_ids = _column("query_ids", query_ids, labels)
+    query_ids = _checked_query_ids(_column("query_ids", query_ids, labels))
     if isinstance(features, Mapping):
         columns: Any = {name: _column(name, column, labels) for name, column in features.items()}
     else:
@@ -233,11 +235,22 @@ def _checked_labels(labels: Any) -> np.ndarray:
         raise ValueError("`labels` must hold at least one row. Received: len(labels)=0")
     if labels.dtype.kind not in "biuf":
         raise TypeError(f"`labels` must be an array of numbers. Received: labels.dtype={labels.dtype}")
-    wrong = np.flatnonzero(~(np.isfinite(labels) & (labels >= 0)))
+    with np.errstate(over="ignore"):
+        short = labels.astype(np.float32)
+    wrong = np.flatnonzero(~(np.isfinite(short) & (short >= 0)))
     if len(wrong):
         row = int(wrong[0])
         raise ValueError(f"`labels` must be finite and at least 0. Received: labels[{row}]={labels[row].item()}")
-    return labels.astype(np.float32)
+    return short
+
+
+def _checked_query_ids(query_ids: np.ndarray) -> np.ndarray:
+    if query_ids.ndim != 1:
+        raise ValueError(f"`query_ids` must have shape (rows,). Received: query_ids.shape={query_ids.shape}")
+    missing = np.flatnonzero(query_ids != query_ids)
+    if len(missing):
+        raise ValueError(f"`query_ids` must not be NaN: it equals nothing. Received: query_ids[{missing[0]}]=nan")
+    return query_ids
 
 
 def _column(name: str, values: Any, labels: np.ndarray) -> np.ndarray:

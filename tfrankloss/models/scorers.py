@@ -23,7 +23,8 @@ def list_scorer(item_model: keras.Model, list_size: int | None = None, name: str
         name: Name of the model.
 
     Returns:
-        A functional Keras model from a dict of the item model's inputs, (B, L, ...) each, to scores (B, L).
+        A functional Keras model to scores (B, L), from what the item model takes with a list axis: a dict of its inputs,
+        (B, L, ...) each, or the one input (B, L, ...) of an item model that is not built on a dict.
 
     Raises:
         TypeError: If ``item_model`` is not a Keras model.
@@ -33,7 +34,7 @@ def list_scorer(item_model: keras.Model, list_size: int | None = None, name: str
         >>> import numpy as np
         >>> price = keras.Input((), name="price")
         >>> model = list_scorer(keras.Model(price, -price))
-        >>> model.predict({"price": np.array([[1.0, 2.0], [4.0, 3.0]])}, verbose=0).tolist()
+        >>> model.predict(np.array([[1.0, 2.0], [4.0, 3.0]]), verbose=0).tolist()
         [[-1.0, -2.0], [-4.0, -3.0]]
     """
     towers.check_tower("item_model", item_model)
@@ -43,7 +44,9 @@ def list_scorer(item_model: keras.Model, list_size: int | None = None, name: str
         raise ValueError(f"`item_model` must give one score per item, (N, 1) or (N,). Received: output shape={shape}")
     inputs = towers.list_inputs(item_model, (list_size,))
     scores = towers.apply_tower(item_model, inputs, lists=True)
-    return keras.Model(inputs, ops.squeeze(scores, axis=-1) if len(shape) == 2 else scores, name=name)
+    one_tensor = isinstance(item_model, keras.Sequential) or isinstance(item_model.input, keras.KerasTensor)
+    taken = next(iter(inputs.values())) if one_tensor else inputs
+    return keras.Model(taken, ops.squeeze(scores, axis=-1) if len(shape) == 2 else scores, name=name)
 
 
 def linear_scorer(num_features: int, list_size: int | None = None, name: str = "linear_scorer") -> keras.Model:
@@ -57,7 +60,7 @@ def linear_scorer(num_features: int, list_size: int | None = None, name: str = "
         name: Name of the model.
 
     Returns:
-        A functional Keras model from {"features": (B, L, F)} to scores (B, L).
+        A functional Keras model from features (B, L, F) to scores (B, L); a signature of its export calls them "features".
 
     Raises:
         TypeError: If a size is not an integer.
@@ -93,7 +96,7 @@ def mlp_scorer(
         name: Name of the model.
 
     Returns:
-        A functional Keras model from {"features": (B, L, F)} to scores (B, L).
+        A functional Keras model from features (B, L, F) to scores (B, L); a signature of its export calls them "features".
 
     Raises:
         TypeError: If a size is not an integer.
@@ -104,10 +107,12 @@ def mlp_scorer(
         896
     """
     errors.check_positive_integer("num_features", num_features)
+    errors.check_kind("hidden", hidden, Sequence, "a sequence of integers, as in (64, 32)")
     for units in hidden:
         errors.check_positive_integer("hidden", units)
-    if dropout:
-        errors.check_fraction("dropout", dropout)
+    errors.check_number("dropout", dropout)
+    if not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` must be at least 0 and less than 1. {errors.received('dropout', dropout)}")
     item = keras.Sequential([keras.Input((num_features,), name="features")], name="item_scorer")
     for units in hidden:
         item.add(keras.layers.Dense(units, activation=activation))
