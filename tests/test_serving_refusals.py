@@ -172,7 +172,6 @@ def test_kinds_of_models(tmp_path, no_tracing):
 
 def test_arguments_that_do_not_fit(tmp_path, no_tracing):
     refused(tmp_path, towers(), ValueError, "`k` must be at most the 3 candidates", candidates=index(), k=4)
-    refused(tmp_path, towers(), ValueError, "`k` must be at most", candidates=index())
     refused(tmp_path, towers(), TypeError, "`candidates` must be a CandidateIndex", candidates=[1], k=1)
     wide = serving.CandidateIndex([1], [[1.0, 2.0, 3.0]])
     refused(tmp_path, towers(), ValueError, "must have the same shape", candidates=wide, k=1)
@@ -196,6 +195,8 @@ def test_arguments_that_do_not_fit(tmp_path, no_tracing):
         ([1.0, 2.0], np.ones((2, 2)), TypeError, "types float"),
         ([True, False], np.ones((2, 2)), TypeError, "types bool"),
         (["a", 1], np.ones((2, 2)), TypeError, "types int, str"),
+        ([1, 2**63], np.ones((2, 2)), ValueError, "fit into int64, or be strings. Received: 9223372036854775808"),
+        (None, np.ones((2, 2)), TypeError, "`ids` must be a sequence of strings or integers"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:overflow encountered")
@@ -213,6 +214,45 @@ def test_catalogue_faults():
     ):
         with pytest.raises(ValueError, match=match):
             serving.CandidateIndex.from_model(towers(), catalog, ids)
+    with pytest.raises(TypeError, match="`model` must have a candidate_tower"):
+        serving.CandidateIndex.from_model(ranker(), {"features": np.zeros((2, 3, 4))}, [1, 2])
+
+
+def test_features_are_never_cut_to_fit(tmp_path):
+    query, item = keras.Input((), dtype="int32", name="user"), keras.Input((), dtype="int32", name="item")
+    table = keras.layers.Embedding(3, 2)
+    model = towers(query_tower=keras.Model(query, table(query)), candidate_tower=keras.Model(item, table(item) * 2))
+    with pytest.raises(TypeError, match="`item` must hold values of type int32. Received: item.dtype=float64"):
+        serving.CandidateIndex.from_model(model, {"item": [0.0, 1.7]}, [1, 2])
+    found = serving.CandidateIndex.from_model(model, {"item": [0, 1], "title": ["a", "b"]}, [1, 2])
+    with pytest.raises(TypeError, match="`user` must hold values of type int32"):
+        serving.export(model, tmp_path, candidates=found, probe={"user": [0.5], "item": [1]})
+    assert serving.export(model, tmp_path, candidates=found).report
+    with serving.load(tmp_path) as servable:
+        assert servable.query(user=[0])["ids"].shape == (1, 2)
+        for wrong, error, match in (
+            ([1.5], TypeError, "Received: user.dtype=float64"),
+            (["1"], TypeError, "Received: user.dtype=<U1"),
+            ([2**31], ValueError, "`user` must fit into int32. Received: values from 2147483648"),
+        ):
+            with pytest.raises(error, match=match):
+                servable.query(user=wrong)
+        for size in (1, 3):
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                servable.query("score", user=[0] * size, item=[[0, 1], [1, 2]])
+        assert servable.query("score", user=[], item=np.zeros((0, 2), int))["scores"].shape == (0, 2)
+    with pytest.raises(ValueError, match="must be open"):
+        servable.query(user=[0])
+
+
+def test_words_outside_a_vocabulary(tmp_path):
+    word = keras.Input((), dtype="string", name="word")
+    known = keras.layers.StringLookup(vocabulary=["a", "b"], num_oov_indices=0)
+    vectors = keras.layers.Embedding(3, 2)(known(word))
+    model = towers(query_tower=keras.Model(word, vectors))
+    arguments = {"candidates": index(), "k": 1}
+    refused(tmp_path, model, ValueError, "`probe` must hold rows that the model takes", **arguments)
+    serving.export(model, tmp_path / "base", probe={"word": ["a"], "item": [[1.0, 2.0]]}, **arguments)
 
 
 @pytest.mark.parametrize("probe", [None, {"history": [[1, 2, 3]], "item": [[1, 2]]}], ids=["made", "given"])

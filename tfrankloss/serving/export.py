@@ -40,7 +40,7 @@ def export(
     base_path: str | os.PathLike[str],
     *,
     candidates: CandidateIndex | None = None,
-    k: int = 100,
+    k: int | None = None,
     list_size: int | None = None,
     preprocessing: Mapping[str, keras.Model] | None = None,
     probe: Mapping[str, Any] | None = None,
@@ -76,7 +76,7 @@ def export(
         model: The trained model, on the TensorFlow backend of Keras.
         base_path: The local folder above the versions, as in "saved_models/movies". Made if missing.
         candidates: The catalogue that a two-tower model searches, or None.
-        k: How many candidates ``serving_default`` returns.
+        k: How many candidates ``serving_default`` returns; None for 100, or for all where there are fewer.
         list_size: The length of an open list axis, or None to leave it open.
         preprocessing: Functional models from raw features to the inputs of the model, put in front of it in every
             signature: under "query" and "candidate" for a two-tower model, under "inputs" for a ranker. String lookups

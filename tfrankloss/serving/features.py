@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfrankloss import errors
@@ -140,6 +141,29 @@ def _check_name(key: Any, tensor: keras.KerasTensor) -> None:
         raise ValueError(f"`Input(name=)` must equal its key in the dict. Received: name={tensor.name!r}, key={key!r}")
     if _NAMED_BY_KERAS.fullmatch(key):
         raise ValueError(f"`Input(name=)` must be given: a client asks by this name. Received: name={key!r}")
+
+
+def exact_array(name: str, values: Any, dtype: tf.DType) -> np.ndarray:
+    """``values`` as an array of ``dtype``, where each of them has its place.
+
+    Raises:
+        TypeError: If text is given for numbers or numbers for text, or fractions for integers.
+        ValueError: If an integer is out of range.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind == "O" and dtype != tf.string:
+        array = np.array(array.tolist())
+    wanted = np.dtype(dtype.as_numpy_dtype)
+    fitting = "SUO" if dtype == tf.string else "biu" if dtype.is_integer else "b" if dtype.is_bool else "biuf"
+    # An empty list is of floats to NumPy.
+    if array.size and array.dtype.kind not in fitting:
+        raise TypeError(f"`{name}` must hold values of type {dtype.name}. Received: {name}.dtype={array.dtype}")
+    if dtype.is_integer and array.size:
+        limits = np.iinfo(wanted)
+        least, largest = int(array.min()), int(array.max())
+        if least < limits.min or largest > limits.max:
+            raise ValueError(f"`{name}` must fit into {dtype.name}. Received: values from {least} to {largest}")
+    return array.astype(wanted)
 
 
 def layers_and_tables(

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrankloss import errors
-from tfrankloss.serving.features import Stage
+from tfrankloss.serving.features import Stage, exact_array
 
 
 class CandidateIndex:
@@ -35,6 +35,7 @@ class CandidateIndex:
 
     def __init__(self, ids: Sequence[Any] | np.ndarray, embeddings: Any):
         # Ids above 2^31 and strings of any length both survive this, where a plain np.asarray may turn them into text.
+        errors.check_kind("ids", ids, (Sequence, np.ndarray), "a sequence of strings or integers")
         values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
         embeddings = np.asarray(embeddings, dtype=np.float32)
         if not values:
@@ -73,7 +74,7 @@ class CandidateIndex:
 
         Args:
             model: A two-tower model; its ``candidate_tower`` is called.
-            catalog: The features of all candidates by name, each of length N.
+            catalog: The features of all candidates by name, each of length N; others than the tower's are left alone.
             ids: N unique strings or integers, in the order of the catalogue.
             batch_size: How many candidates the tower embeds at once.
             preprocessing: As in `export`, where the catalogue holds raw features.
@@ -82,27 +83,23 @@ class CandidateIndex:
             A CandidateIndex of N candidates.
 
         Raises:
-            TypeError: If the ids are neither strings nor integers.
+            TypeError: If the ids are neither strings nor integers, or a feature is not of the type that the tower takes.
             ValueError: If the catalogue is empty, its features differ in length, or an embedding is not finite.
         """
         errors.check_positive_integer("batch_size", batch_size)
+        if not hasattr(model, "candidate_tower"):
+            raise TypeError(f"`model` must have a candidate_tower. {errors.received('model', model)}")
         stage = Stage("model.candidate_tower", model.candidate_tower, (preprocessing or {}).get("candidate"))
         specs = stage.specs()
-        if set(catalog) != set(specs):
+        if not set(specs) <= set(catalog):
             raise ValueError(f"`catalog` must hold the features {sorted(specs)}. Received: {sorted(catalog)}")
-        for name, values in catalog.items():
+        columns = {name: exact_array(name, catalog[name], spec.dtype) for name, spec in specs.items()}
+        for name, values in columns.items():
             errors.check_same_length("ids", len(ids), name, len(values))
-        rows = [
-            keras.ops.convert_to_numpy(
-                stage(
-                    {
-                        name: tf.constant(catalog[name][start : start + batch_size], spec.dtype)
-                        for name, spec in specs.items()
-                    }
-                )
-            ).astype(np.float32)
-            for start in range(0, len(ids), batch_size)
-        ]
+        rows = []
+        for start in range(0, len(ids), batch_size):
+            batch = {name: tf.constant(values[start : start + batch_size]) for name, values in columns.items()}
+            rows.append(keras.ops.convert_to_numpy(stage(batch)).astype(np.float32))
         return cls(ids, np.concatenate(rows) if rows else np.zeros((0, 1), np.float32))
 
 
@@ -110,6 +107,9 @@ def _checked_ids(values: list[Any]) -> np.ndarray:
     if all(isinstance(value, (str, bytes)) for value in values):
         array = np.array([value.decode() if isinstance(value, bytes) else value for value in values], dtype=object)
     elif all(isinstance(value, (int, np.integer)) and not isinstance(value, bool) for value in values):
+        limits = np.iinfo(np.int64)
+        if min(values) < limits.min or max(values) > limits.max:
+            raise ValueError(f"`ids` must fit into int64, or be strings. Received: {max(values, key=abs)}")
         array = np.array(values, dtype=np.int64)
     else:
         kinds = sorted({type(value).__name__ for value in values})

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfrankloss.serving.features import Specs
+from tfrankloss.serving.features import Specs, exact_array
 from tfrankloss.serving.signatures import Signature
 
 Rows = dict[str, np.ndarray]
@@ -46,7 +46,7 @@ def _empty(first: np.ndarray, spec: tf.TensorSpec) -> np.ndarray:
 def _given(specs: Specs, probe: Mapping[str, Any]) -> Rows:
     if set(probe) != set(specs):
         raise ValueError(f"`probe` must hold the features {sorted(specs)}. Received: {sorted(probe)}")
-    rows = {name: np.asarray(probe[name], dtype=spec.dtype.as_numpy_dtype) for name, spec in specs.items()}
+    rows = {name: exact_array(name, probe[name], spec.dtype) for name, spec in specs.items()}
     for name, spec in specs.items():
         if not spec.shape.is_compatible_with(rows[name].shape):
             raise ValueError(f"`{name}` must have shape {tuple(spec.shape)}. Received: probe shape {rows[name].shape}")

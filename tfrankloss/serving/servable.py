@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrankloss import errors
+from tfrankloss.serving.features import exact_array
 from tfrankloss.serving.publish import versions
 
 
@@ -24,6 +25,7 @@ class Servable:
 
     def __init__(self, path: Path):
         self.path = path
+        self._closed = False
         graph = tf.Graph()
         # Without a GPU: TensorFlow shortens numbers there, and a loaded export must not take the memory of training.
         self._session = tf.compat.v1.Session(graph=graph, config=tf.compat.v1.ConfigProto(device_count={"GPU": 0}))
@@ -56,8 +58,12 @@ class Servable:
             The outputs by name, each of shape (batch, ...); strings as str.
 
         Raises:
-            ValueError: If there is no such signature, or the names or shapes are not those it takes.
+            TypeError: If values are of another kind, such as floats for integers.
+            ValueError: If there is no such signature, the names or shapes are not those it takes, or the session is
+                closed.
         """
+        if self._closed:
+            raise ValueError(f"The session must be open to be asked. Received: closed session of {self.path.name!r}")
         specs = self.inputs(signature_name)
         if set(inputs) != set(specs):
             raise ValueError(f"`inputs` must be the features {sorted(specs)}. Received: {sorted(inputs)}")
@@ -68,6 +74,7 @@ class Servable:
 
     def close(self) -> None:
         """Free the session."""
+        self._closed = True
         self._session.close()
 
     def __enter__(self) -> "Servable":
@@ -94,7 +101,7 @@ def _without_warnings() -> Iterator[None]:
 
 
 def _fed(name: str, values: Any, spec: tf.TensorSpec) -> np.ndarray:
-    array = np.asarray(values, dtype=spec.dtype.as_numpy_dtype)
+    array = exact_array(name, values, spec.dtype)
     if not spec.shape.is_compatible_with(array.shape):
         raise ValueError(f"`{name}` must have shape {tuple(spec.shape)}. Received: {name}.shape={array.shape}")
     return array

@@ -15,6 +15,7 @@ from tfrankloss.serving.index import CandidateIndex, ExactSearch, Measure, l2_no
 
 Outputs = dict[str, tf.Tensor]
 DEFAULT = "serving_default"
+DEFAULT_K = 100
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Plan:
 def plan(
     model: Any,
     candidates: CandidateIndex | None = None,
-    k: int = 100,
+    k: int | None = None,
     list_size: int | None = None,
     preprocessing: Mapping[str, keras.Model] | None = None,
 ) -> Plan:
@@ -91,7 +92,7 @@ def _ranker(model: keras.Model, list_size: int | None, preprocessing: keras.Mode
 def _two_tower(
     model: Any,
     candidates: CandidateIndex | None,
-    k: int,
+    k: int | None,
     list_size: int | None,
     preprocessing: Mapping[str, keras.Model],
 ) -> Plan:
@@ -140,9 +141,10 @@ def _embedding(side: str, stage: Stage, specs: Specs, measure: Measure) -> Signa
     return Signature(f"{side}_embedding", specs, compute, reference.embedding_gap(stage, specs, measure))
 
 
-def _top_k(query: Stage, specs: Specs, candidates: CandidateIndex, measure: Measure, k: int) -> Signature:
+def _top_k(query: Stage, specs: Specs, candidates: CandidateIndex, measure: Measure, k: int | None) -> Signature:
     errors.check_kind("candidates", candidates, CandidateIndex, "a CandidateIndex or None")
-    errors.check_positive_integer("k", k)
+    errors.check_positive_integer("k", k, optional=True)
+    k = min(DEFAULT_K, candidates.size) if k is None else int(k)
     if k > candidates.size:
         raise ValueError(f"`k` must be at most the {candidates.size} candidates. {errors.received('k', k)}")
     errors.check_same_shape("candidates", (None, candidates.dimension), "query_tower.output", query.output_shape)
@@ -170,10 +172,12 @@ def _score(
     def compute(features: dict[str, tf.Tensor]) -> Outputs:
         queries = _embed(query, {name: features[name] for name in query_specs})
         shape = tf.shape(features[next(iter(lists))])[:2]
+        # Fails unless there are as many queries as lists, where broadcasting would answer with something.
+        queries = tf.reshape(queries, (shape[0], 1, queries.shape[-1]))
         # The tower embeds the candidates of all lists as one batch.
         flat = {name: tf.reshape(features[name], (-1, *candidate_specs[name].shape[1:])) for name in lists}
         embeddings = tf.reshape(_embed(candidate, flat), (shape[0], shape[1], queries.shape[-1]))
-        return {"scores": _pair_scores(measure, queries[:, None], embeddings)}
+        return {"scores": _pair_scores(measure, queries, embeddings)}
 
     gap = reference.list_gap(query, candidate, query_specs, candidate_specs, measure)
     return Signature("score", {**query_specs, **lists}, compute, gap, frozenset(lists))

@@ -73,7 +73,10 @@ def _gap(servable: Servable, signature: Signature, request: Rows) -> float:
     try:
         answers, again = (servable.predict(request, signature.name) for _ in range(2))
     except tf.errors.OpError as error:
-        raise ValueError(f"`path` must answer {signature.name!r}. Received: {error}") from error
+        raise ValueError(
+            f"`probe` must hold rows that the model takes: the ones made by default may not be among them, such as words "
+            f"outside a vocabulary. Received: from {signature.name!r}, {error.message}"
+        ) from error
     # The live side first: it says of an output that is not finite which request it belongs to.
     gap = signature.gap(request, answers)
     if not all(np.array_equal(answers[name], again[name], equal_nan=answers[name].dtype != object) for name in answers):
@@ -86,7 +89,7 @@ def verify(
     model: Any,
     *,
     candidates: CandidateIndex | None = None,
-    k: int = 100,
+    k: int | None = None,
     list_size: int | None = None,
     preprocessing: Mapping[str, keras.Model] | None = None,
     probe: Mapping[str, Any] | None = None,
