@@ -43,7 +43,72 @@ def test_shapes_of_lists(cls, y_true, y_pred, weight, argument, rule, received):
     assert f"Received: {received}" in message
 
 
+@both
+@pytest.mark.parametrize("value", [None, "text", {"scores": S}], ids=["none", "text", "dict"])
+def test_kinds_of_input(cls, value):
+    made = cls()
+    call = made if isinstance(made, keras.losses.Loss) else made.update_state
+    for name, arguments in (("y_true", (value, S)), ("y_pred", (Y, value))):
+        with pytest.raises(TypeError, match=f"`{name}` must be a dense or ragged array of numbers. Received: {name}="):
+            call(*arguments)
+
+
+@both
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras' own segment sums refuse empty arrays")
+@pytest.mark.parametrize("shape", [(3, 0), (0, 4), (0, 0)], ids=str)
+def test_nothing_to_read(cls, shape):
+    made = cls(reduction=None) if issubclass(cls, keras.losses.Loss) else cls()
+    empty = np.zeros(shape, "float32")
+    if isinstance(made, keras.losses.Loss):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(made(empty, empty)), np.zeros(shape[0]))
+    else:
+        made.update_state(empty, empty)
+        assert float(made.result()) == 0
+
+
+@both
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="ragged tensors are TensorFlow's")
+def test_ragged_rows_of_other_lengths(cls):
+    import tensorflow as tf
+
+    made = cls()
+    call = made if isinstance(made, keras.losses.Loss) else made.update_state
+    scores = tf.ragged.constant([[1.0, 2.0], [1.0, 3.0]])
+    short, shorter = tf.ragged.constant([[1.0, 2.0], [1.0]]), tf.ragged.constant([[1.0, 2.0]])
+    for labels, weights, message in (
+        (short, None, r"`y_true` and `y_pred` must have rows of the same lengths.*y_true=\[2, 1\], y_pred=\[2, 2\]"),
+        (shorter, None, r"`y_true` and `y_pred` must have the same shape.*y_true.shape=\(1,\)"),
+        (scores, short, "`sample_weight` and `y_pred` must have rows of the same lengths"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(labels, scores, weights)
+        with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="`y_pred` must have"):
+            tf.function(call, autograph=False)(labels, scores, weights)
+
+
+@pytest.mark.parametrize("cls", METRICS, ids=lambda cls: cls.__name__)
+def test_a_score_that_is_not_a_number_is_seen(cls):
+    scores = S.copy()
+    scores[0, 1] = np.nan
+    metric = cls()
+    metric.update_state(Y, scores)
+    assert np.isnan(float(metric.result()))
+    metric.reset_state()
+    metric.update_state(np.where(np.isnan(scores), -1, Y), scores)
+    assert float(metric.result()) == 1
+
+
 ROWS = np.zeros((4, 2, 3), "float32")
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="traces TensorFlow")
+def test_ids_for_another_number_of_negatives_are_seen_before_a_batch():
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec([None, 3], tf.int32), tf.TensorSpec([None, 3, 2])]
+    loss = tf.function(InBatchSoftmaxLoss(targets="candidate_ids"), signature, autograph=False)
+    with pytest.raises(ValueError, match=r"an id for each explicit negative too, \(batch, 2\)"):
+        loss.get_concrete_function()
 
 
 @pytest.mark.parametrize(

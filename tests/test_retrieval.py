@@ -129,6 +129,8 @@ def test_baselines():
     assert popular["recall@1"] == pytest.approx(2 / 3)
     assert popular["ndcg@2"] == pytest.approx(2 / 3)
     many = np.stack([np.arange(4000), np.arange(4000) % 50], axis=1)
+    assert set(evaluate(random_scores(7), [(0, 1)], verbose=False)) >= {"recall@5", "ndcg@1"}
+    assert "recall@10" not in evaluate(random_scores(7), [(0, 1)], verbose=False)
     chance = evaluate(random_scores(50, seed=1), many, k=10, verbose=False)
     assert chance["recall@10"] == pytest.approx(10 / 50, abs=4 * math.sqrt(0.2 * 0.8 / 4000))
     assert chance == evaluate(random_scores(50, seed=1), many, k=10, verbose=False)

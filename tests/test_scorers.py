@@ -20,9 +20,7 @@ def test_linear_scores_by_hand():
     model.set_weights([weights])
     expected = np.einsum("blf,f->bl", FEATURES, weights[:, 0])
     np.testing.assert_allclose(model.predict(FEATURES, verbose=0), expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(
-        model.predict(FEATURES[:, :2], verbose=0), expected[:, :2], rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(model.predict(FEATURES[:, :2], verbose=0), expected[:, :2], rtol=1e-5, atol=1e-6)
 
 
 def test_mlp_scores_by_hand():

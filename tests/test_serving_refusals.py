@@ -222,7 +222,7 @@ def test_features_are_never_cut_to_fit(tmp_path):
     query, item = keras.Input((), dtype="int32", name="user"), keras.Input((), dtype="int32", name="item")
     table = keras.layers.Embedding(3, 2)
     model = towers(query_tower=keras.Model(query, table(query)), candidate_tower=keras.Model(item, table(item) * 2))
-    with pytest.raises(TypeError, match="`item` must hold values of type int32. Received: item.dtype=float64"):
+    with pytest.raises(TypeError, match=r"`item` must hold values of type int32\. Received: item.dtype=float64"):
         serving.CandidateIndex.from_model(model, {"item": [0.0, 1.7]}, [1, 2])
     found = serving.CandidateIndex.from_model(model, {"item": [0, 1], "title": ["a", "b"]}, [1, 2])
     with pytest.raises(TypeError, match="`user` must hold values of type int32"):

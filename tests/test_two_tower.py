@@ -358,3 +358,30 @@ def test_missing_inputs_are_named():
         model.score(np.zeros(2), make_data(LIST))
     with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
         model.embed_queries(make_data(), batch_size=0)
+
+
+@pytest.mark.parametrize("loss", ["binary_crossentropy", "BinaryFocalCrossentropy", keras.losses.BinaryCrossentropy()])
+def test_scores_are_not_taken_for_probabilities(loss):
+    model = two_tower(*make_towers(), mode="pointwise")
+    with pytest.raises(ValueError, match=r"`loss` must take logits in mode 'pointwise'.*Received: loss="):
+        model.compile("adam", loss)
+    model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))
+    model.compile("adam", "mse")
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        (0, ValueError, r"`query_inputs` must hold at least one row\. Received: user.shape=\(\)"),
+        ([], ValueError, r"`query_inputs` must hold at least one row\. Received: user.shape=\(0,\)"),
+        ([1.5], TypeError, "`query_inputs` must hold integers as 'user'. Received: dtype=float64"),
+        (["a"], TypeError, "`query_inputs` must hold integers as 'user'"),
+    ],
+)
+def test_embeddings_of_rows_that_are_none(rows, error, message):
+    user, item = keras.Input((), dtype="int32", name="user"), keras.Input((2,), name="item")
+    model = two_tower(keras.Model(user, keras.layers.Embedding(3, 2)(user)), keras.Model(item, item + 0))
+    with pytest.raises(error, match=message):
+        model.embed_queries(rows)
+    with pytest.raises(TypeError, match="`catalog` must hold numbers as 'item'"):
+        model.embed_candidates([["a", "b"]])

@@ -3,6 +3,7 @@
 ``y_true``, ``y_pred`` and ``sample_weight`` exist only here and in the signatures of the shells.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -55,14 +56,16 @@ def read_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> List
     """Labels, scores, mask and weights of a batch of lists.
 
     Args:
-        y_true: (B, L) labels, dense or ragged; negative marks padding.
+        y_true: (B, L) labels, dense or ragged; negative or NaN marks padding.
         y_pred: (B, L) scores, dense or ragged; a Keras mask on it marks padding too.
         sample_weight: None, shape () or (B,) or (B, 1) for lists, (B, L) for items.
         dtype: Computing dtype.
 
     Raises:
+        TypeError: If there are no labels or scores, or they are text, sparse or a dict.
         ValueError: If a shape does not fit.
     """
+    _check_tensors(y_true, y_pred)
     keras_mask = _mask_of(y_pred) if ops.is_tensor(y_pred) and not _is_ragged(y_pred) else None
     y_true, y_pred, sample_weight = _densify(y_true, y_pred, sample_weight)
     scores = ops.convert_to_tensor(y_pred, dtype=dtype)
@@ -108,8 +111,10 @@ def read_rows(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> RowBa
         dtype: Computing dtype.
 
     Raises:
+        TypeError: If there are no labels or scores, or they are text, sparse or a dict.
         ValueError: If a shape does not fit.
     """
+    _check_tensors(y_true, y_pred)
     predictions = ops.convert_to_tensor(y_pred, dtype=dtype)
     targets = ops.convert_to_tensor(y_true)
     if keras.backend.standardize_dtype(targets.dtype) == "bool":
@@ -129,8 +134,18 @@ def read_rows(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> RowBa
     return RowBatch(targets, predictions, mask, row_weights)
 
 
+def _check_tensors(y_true: Any, y_pred: Any) -> None:
+    for name, value in (("y_true", y_true), ("y_pred", y_pred)):
+        # Sparse tensors are known by their shape, so that TensorFlow is not loaded to ask.
+        if value is None or isinstance(value, (str, bytes, Mapping)) or hasattr(value, "dense_shape"):
+            raise TypeError(f"`{name}` must be a dense or ragged array of numbers. {errors.received(name, value)}")
+
+
 def _densify(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
     """Ragged tensors as padded ones, all as long as the scores: labels with -1, the rest with 0."""
+    for name, value in (("y_true", y_true), ("sample_weight", sample_weight)):
+        if _is_ragged(y_pred) and _is_ragged(value):
+            _check_row_lengths(name, value, y_pred)
     if _is_ragged(y_pred):
         y_pred = y_pred.to_tensor(default_value=0)
     if _is_ragged(y_true):
@@ -138,6 +153,21 @@ def _densify(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, An
     if _is_ragged(sample_weight):
         sample_weight = sample_weight.to_tensor(default_value=0, shape=ops.shape(y_pred)[:2])
     return y_true, y_pred, sample_weight
+
+
+def _check_row_lengths(name: str, value: Any, y_pred: Any) -> None:
+    """Raise unless two ragged tensors have rows of the same lengths; inside a graph, when it runs."""
+    import tensorflow as tf
+
+    errors.check_same_shape(name, value.shape[:1], "y_pred", y_pred.shape[:1])
+    message = f"`{name}` and `y_pred` must have rows of the same lengths."
+    if not tf.executing_eagerly():
+        tf.debugging.assert_equal(value.row_splits, y_pred.row_splits, message=message)
+    elif value.row_lengths().numpy().tolist() != y_pred.row_lengths().numpy().tolist():
+        raise ValueError(
+            f"{message} Received: row lengths {name}={value.row_lengths().numpy().tolist()}, "
+            f"y_pred={y_pred.row_lengths().numpy().tolist()}"
+        )
 
 
 def _is_ragged(value: Any) -> bool:

@@ -16,6 +16,7 @@ Scores = Callable[[np.ndarray], np.ndarray]
 
 # Scores of one block of queries: 64 MiB in float32. Selection needs a few times that.
 _BLOCK_ELEMENTS = 2**24
+_USUAL_CUTOFFS = (1, 5, 10, 50)
 
 
 def embedding_scores(queries: Any, candidates: Any, similarity: str = "dot") -> Scores:
@@ -151,7 +152,7 @@ def top_k(
 def evaluate(
     scores: Scores,
     relevant: Any,
-    k: int | Sequence[int] = (1, 5, 10, 50),
+    k: int | Sequence[int] | None = None,
     *,
     exclude: Any = None,
     per_query: bool = False,
@@ -174,7 +175,7 @@ def evaluate(
         scores: Function from query indices (b,), ascending, to scores (b, N) of all candidates, higher is better:
             `embedding_scores`, `popularity_scores`, `random_scores` or any other.
         relevant: Pairs (P, 2) of query index and relevant candidate index; a repeated pair counts once.
-        k: Cutoff or cutoffs, at most N.
+        k: Cutoff or cutoffs, at most N; None for those of 1, 5, 10 and 50.
         exclude: Pairs (P, 2) of query index and candidate index taken out of the ranking.
         per_query: Whether to return one value per query, in ascending order of query index, for tests of significance.
         verbose: Whether to show a progress bar.
@@ -201,7 +202,7 @@ def evaluate(
     shape = np.shape(scores(rows[-1:]))
     errors.check_rank("scores(rows)", shape, 2, "(rows, candidates)")
     size = shape[1]
-    cutoffs = _cutoffs(k, size)
+    cutoffs = _cutoffs([usual for usual in _USUAL_CUTOFFS if usual <= size] if k is None else k, size)
     wanted, unwanted = _pairs("relevant", relevant, size), _pairs("exclude", exclude, size)
     keys = wanted @ [size, 1]
     both = np.intersect1d(keys, unwanted @ [size, 1])

@@ -125,7 +125,8 @@ def tie_groups(sorted_keys: Tensor, sorted_mask: Tensor) -> TieGroups:
     same = ops.logical_and(
         ops.equal(sorted_keys[:, 1:], sorted_keys[:, :-1]), ops.equal(sorted_mask[:, 1:], sorted_mask[:, :-1])
     )
-    starts = ops.concatenate([ops.zeros((batch, 1), "int32"), 1 - ops.cast(same, "int32")], axis=1)
+    # Lists of length 0 have no first place either.
+    starts = ops.concatenate([ops.zeros((batch, 1), "int32"), 1 - ops.cast(same, "int32")], axis=1)[:, :length]
     run = ops.cumsum(starts, axis=1)
     segments = ops.reshape(run + length * ops.arange(batch)[:, None], (-1,))
     counts = ops.segment_sum(ops.ones_like(segments), segments, num_segments=batch * length)

@@ -3,7 +3,8 @@ r"""Ranking metrics: one value per list.
 Every function takes ``labels``, ``scores`` (B, L), an optional boolean ``mask`` and optional item ``weights`` (B, L)
 and returns (B,). Items of equal score stand in random order: the value is its expectation, in closed form (McSherry and
 Najork, "Computing Information Retrieval Performance Measures Efficiently in the Presence of Tied Scores", ECIR 2008).
-So it neither depends on the order of the input nor rewards a constant score. A list without a relevant item scores 0.
+So it neither depends on the order of the input nor rewards a constant score. A list without a relevant item scores 0; a
+list with a NaN among the scores of its items, NaN.
 """
 
 from typing import Any, NamedTuple
@@ -24,19 +25,23 @@ class Ranking(NamedTuple):
         mask: (B, L) True at items; padding stands last.
         ranks: (1, L) the places 1 to L.
         groups: The runs of equal scores.
+        fault: (B,) 0, or NaN where the score of an item is NaN and there is no order: added to the value of the list.
     """
 
     order: Tensor
     mask: Tensor
     ranks: Tensor
     groups: lists.TieGroups
+    fault: Tensor
 
 
 def rank(scores: Tensor, mask: Tensor) -> Ranking:
     """The ranking by descending score."""
     order = lists.descending_order(scores, mask)
     sorted_mask = lists.take(mask, order)
-    return Ranking(order, sorted_mask, lists.places(scores), lists.tie_groups(lists.take(scores, order), sorted_mask))
+    groups = lists.tie_groups(lists.take(scores, order), sorted_mask)
+    fault = ops.where(ops.any(ops.isnan(scores), axis=1), float("nan"), 0.0)
+    return Ranking(order, sorted_mask, lists.places(scores), groups, ops.cast(fault, scores.dtype))
 
 
 def ndcg(
@@ -88,7 +93,7 @@ def ndcg(
     discounts = discount(ranking.ranks) * gains.cutoff(ranking.ranks, k) * ops.ones_like(scores)
     shared = lists.group_mean(discounts, ranking.groups)
     dcg = ops.sum(lists.take(item_gains, ranking.order) * shared, axis=1)
-    return _ratio(dcg, gains.ideal_dcg(item_gains, mask, discount, k))
+    return _ratio(dcg, gains.ideal_dcg(item_gains, mask, discount, k)) + ranking.fault
 
 
 def precision_at_k(
@@ -121,7 +126,8 @@ def precision_at_k(
     """
     relevance, ranking = _relevance_ranking(labels, scores, mask, k, threshold)
     valid = ops.cast(ranking.mask, relevance.dtype)
-    return _ratio(_found(relevance, ranking, k), ops.sum(valid * gains.cutoff(ranking.ranks, k), axis=1))
+    found = _ratio(_found(relevance, ranking, k), ops.sum(valid * gains.cutoff(ranking.ranks, k), axis=1))
+    return found + ranking.fault
 
 
 def recall_at_k(
@@ -151,7 +157,7 @@ def recall_at_k(
     Source: Manning, Raghavan and Schuetze, "Introduction to Information Retrieval", 2008, section 8.3.
     """
     relevance, ranking = _relevance_ranking(labels, scores, mask, k, threshold)
-    return _ratio(_found(relevance, ranking, k), ops.sum(relevance, axis=1))
+    return _ratio(_found(relevance, ranking, k), ops.sum(relevance, axis=1)) + ranking.fault
 
 
 def reciprocal_rank(
@@ -187,7 +193,7 @@ def reciprocal_rank(
     # Probability that no place before this one holds a relevant item: a product over the places before it.
     before = ops.cumprod(1 - here, axis=1)
     before = ops.concatenate([ops.ones_like(before[:, :1]), before[:, :-1]], axis=1)
-    return ops.sum(before * here / ranking.ranks * gains.cutoff(ranking.ranks, k), axis=1)
+    return ops.sum(before * here / ranking.ranks * gains.cutoff(ranking.ranks, k), axis=1) + ranking.fault
 
 
 def average_precision(
@@ -238,7 +244,8 @@ def average_precision(
     precision = (above + beside + 1) / ranking.ranks * gains.cutoff(ranking.ranks, k)
     if weights is not None:
         relevance = relevance * lists.take(ops.cast(weights, relevance.dtype), ranking.order)
-    return _ratio(ops.sum(relevance * lists.group_mean(precision, groups), axis=1), ops.sum(relevance, axis=1))
+    mean = _ratio(ops.sum(relevance * lists.group_mean(precision, groups), axis=1), ops.sum(relevance, axis=1))
+    return mean + ranking.fault
 
 
 def _relevance_ranking(

@@ -20,7 +20,7 @@ def l2_normalize(vectors: Tensor) -> Tensor:
     overflow nor underflow.
 
     Args:
-        vectors: (..., D) floats.
+        vectors: (..., D) numbers; integers become floats.
 
     Returns:
         Vectors of the same shape and dtype.
@@ -32,6 +32,9 @@ def l2_normalize(vectors: Tensor) -> Tensor:
 
     Source: documents, recall modes, section 2.2.
     """
+    vectors = ops.convert_to_tensor(vectors)
+    if "float" not in keras.backend.standardize_dtype(vectors.dtype):
+        vectors = ops.cast(vectors, keras.config.floatx())
     half = keras.backend.standardize_dtype(vectors.dtype) in ("float16", "bfloat16")
     wide = ops.cast(vectors, "float32") if half else vectors
     # Dividing by the greatest entry first keeps the squares of huge and tiny entries within the range of floats.

@@ -78,7 +78,7 @@ class InBatchSoftmaxLoss(RankingLoss):
         ids: dict[str, Tensor] = {}
         labels = batch.targets[:, 0]
         if self.settings["targets"] == "candidate_ids":
-            ids = self._read_ids(batch.targets, scores)
+            ids = self._read_ids(batch.targets, batch.predictions)
             labels = ops.ones_like(scores[:, 0])
         elif batch.targets.shape[1] not in (1, None):
             raise ValueError(
@@ -94,7 +94,7 @@ class InBatchSoftmaxLoss(RankingLoss):
         return functional.in_batch_softmax_loss(labels, scores, mask, duplicates=self.settings["duplicates"])
 
     @staticmethod
-    def _read_ids(targets: Tensor, scores: Tensor) -> dict[str, Tensor]:
+    def _read_ids(targets: Tensor, predictions: Tensor) -> dict[str, Tensor]:
         if "int" not in str(targets.dtype):
             raise TypeError(
                 '`y_true` must hold integers with targets="candidate_ids": floats cannot tell large ids apart. '
@@ -102,7 +102,10 @@ class InBatchSoftmaxLoss(RankingLoss):
             )
         if targets.shape[1] == 1:
             return {"candidate_ids": targets[:, 0]}
-        extra = None if None in scores.shape[:2] else scores.shape[1] - scores.shape[0]
+        rows, width, *dimension = predictions.shape
+        # Embeddings (B, 2 + K, D) tell K whatever the batch; of scores (B, B + K) both lengths must be known.
+        before = 2 if dimension else rows
+        extra = None if width is None or before is None else width - before
         if extra is not None and extra != targets.shape[1] - 1:
             raise ValueError(
                 f"`y_true` must have shape (batch,), (batch, 1) or an id for each explicit negative too, "

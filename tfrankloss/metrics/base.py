@@ -70,7 +70,9 @@ class RankingMetric(keras.metrics.Mean, abc.ABC):
 def _list_weights(batch: inputs.ListBatch, relevance: Tensor) -> Tensor:
     """The weight (B,) of each list; from item weights by relevance, or plainly where nothing is relevant."""
     if batch.item_weights is None:
-        return ops.ones_like(batch.scores[:, 0]) if batch.list_weights is None else batch.list_weights
+        return (
+            ops.ones((ops.shape(relevance)[0],), relevance.dtype) if batch.list_weights is None else batch.list_weights
+        )
     total = ops.sum(relevance, axis=1)
     by_relevance = ops.sum(relevance * batch.item_weights, axis=1) / ops.where(total > 0, total, 1.0)
     return ops.where(total > 0, by_relevance, inputs.mean_item_weight(batch))

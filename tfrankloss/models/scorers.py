@@ -23,8 +23,8 @@ def list_scorer(item_model: keras.Model, list_size: int | None = None, name: str
         name: Name of the model.
 
     Returns:
-        A functional Keras model to scores (B, L), from what the item model takes with a list axis: a dict of its inputs,
-        (B, L, ...) each, or the one input (B, L, ...) of an item model that is not built on a dict.
+        A functional Keras model to scores (B, L), from what the item model takes, with a list axis: a dict of its
+        inputs, (B, L, ...) each, or the one input (B, L, ...) of an item model that is not built on a dict.
 
     Raises:
         TypeError: If ``item_model`` is not a Keras model.
@@ -60,7 +60,7 @@ def linear_scorer(num_features: int, list_size: int | None = None, name: str = "
         name: Name of the model.
 
     Returns:
-        A functional Keras model from features (B, L, F) to scores (B, L); a signature of its export calls them "features".
+        A functional Keras model from features (B, L, F) to scores (B, L); exported, its argument is named "features".
 
     Raises:
         TypeError: If a size is not an integer.
@@ -96,7 +96,7 @@ def mlp_scorer(
         name: Name of the model.
 
     Returns:
-        A functional Keras model from features (B, L, F) to scores (B, L); a signature of its export calls them "features".
+        A functional Keras model from features (B, L, F) to scores (B, L); exported, its argument is named "features".
 
     Raises:
         TypeError: If a size is not an integer.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfrankloss import errors
 from tfrankloss.layers import ApplyToLists
@@ -86,6 +87,18 @@ def named(name: str, tower: keras.Model, inputs: Any) -> dict[str, Any]:
     if missing:
         raise ValueError(f"`{name}` must hold every input of its tower. Received: missing inputs={missing}")
     return {x: inputs[x] for x in names}
+
+
+def check_rows(name: str, tower: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise unless there is at least one row, of whole numbers where the tower takes those."""
+    for tensor in tower.inputs:
+        array = arrays[tensor.name]
+        if not array.ndim or not len(array):
+            raise ValueError(f"`{name}` must hold at least one row. Received: {tensor.name}.shape={array.shape}")
+        if "int" in tensor.dtype and array.dtype.kind not in "biu":
+            raise TypeError(f"`{name}` must hold integers as {tensor.name!r}. Received: dtype={array.dtype}")
+        if "float" in tensor.dtype and array.dtype.kind not in "biuf":
+            raise TypeError(f"`{name}` must hold numbers as {tensor.name!r}. Received: dtype={array.dtype}")
 
 
 def apply_tower(tower: keras.Model, inputs: Mapping[str, Any], lists: bool) -> Any:

@@ -105,7 +105,8 @@ class TwoTower(keras.Model):
         """As in `keras.Model.compile`, with the loss checked against the mode and the similarity.
 
         Raises:
-            ValueError: If the loss is one of embeddings and the model gives scores, or their similarities differ.
+            ValueError: If the loss is one of embeddings and the model gives scores, if their similarities differ, or if
+                it takes the scores for probabilities.
         """
         for part in keras.tree.flatten(loss):
             _check_loss(part, self.mode, self.similarity)
@@ -145,6 +146,7 @@ class TwoTower(keras.Model):
     def _embed(self, name: str, tower: keras.Model, inputs: Any, batch_size: int) -> np.ndarray:
         errors.check_positive_integer("batch_size", batch_size)
         arrays = {key: _batchable(value) for key, value in towers.named(name, tower, inputs).items()}
+        towers.check_rows(name, tower, arrays)
         embeddings = tower.predict(towers.arranged(tower, arrays), batch_size=batch_size, verbose=0)
         if self.similarity == "cosine":
             embeddings = ops.convert_to_numpy(L2Normalize()(embeddings))
@@ -252,6 +254,11 @@ def _check_settings(
 
 def _check_loss(loss: Any, mode: str, similarity: str) -> None:
     """Raise if the loss compares embeddings otherwise than the model, or is given scores to compare."""
+    if mode == "pointwise" and _wants_probabilities(loss):
+        raise ValueError(
+            "`loss` must take logits in mode 'pointwise', as keras.losses.BinaryCrossentropy(from_logits=True) does. "
+            f"{errors.received('loss', loss)}"
+        )
     of_loss = getattr(loss, "similarity", None)
     if of_loss is None:
         return
@@ -263,6 +270,17 @@ def _check_loss(loss: Any, mode: str, similarity: str) -> None:
             f"`loss` must have similarity {' or '.join(map(repr, allowed))} for a model of similarity {similarity!r}. "
             f"Received: loss.similarity={of_loss!r}"
         )
+
+
+def _wants_probabilities(loss: Any) -> bool:
+    """Whether it is one of Keras' binary cross entropies, which take probabilities unless told otherwise."""
+    try:
+        loss = keras.losses.get(loss) if isinstance(loss, str) else loss
+    except ValueError:  # Left to Keras, which says what names there are.
+        return False
+    kinds = (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)
+    functions = (keras.losses.binary_crossentropy, keras.losses.binary_focal_crossentropy)
+    return loss in functions or (isinstance(loss, kinds) and not loss.from_logits)
 
 
 def _embeddings(query: Any, candidate: Any, similarity: str) -> Any:

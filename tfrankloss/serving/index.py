@@ -83,7 +83,8 @@ class CandidateIndex:
             A CandidateIndex of N candidates.
 
         Raises:
-            TypeError: If the ids are neither strings nor integers, or a feature is not of the type that the tower takes.
+            TypeError: If the ids are neither strings nor integers, or a feature is not of the type that the tower
+                takes.
             ValueError: If the catalogue is empty, its features differ in length, or an embedding is not finite.
         """
         errors.check_positive_integer("batch_size", batch_size)

@@ -74,7 +74,7 @@ def _gap(servable: Servable, signature: Signature, request: Rows) -> float:
         answers, again = (servable.predict(request, signature.name) for _ in range(2))
     except tf.errors.OpError as error:
         raise ValueError(
-            f"`probe` must hold rows that the model takes: the ones made by default may not be among them, such as words "
+            f"`probe` must hold rows that the model takes: those made by default may not be among them, such as words "
             f"outside a vocabulary. Received: from {signature.name!r}, {error.message}"
         ) from error
     # The live side first: it says of an output that is not finite which request it belongs to.
