@@ -51,15 +51,99 @@ def kl_listwise_loss(labels, scores, label_temperature=1.0, labels_are_probabili
     return np.array([p_i * (math.log(p_i) - q_i) if p_i > 0 else 0.0 for p_i, q_i in zip(p, log_q, strict=True)])
 
 
-def rank_net_loss(labels, scores, pairs="graded", ties="skip", pair_reduction="sum"):
-    if pairs == "binary":
-        labels = (labels > 0).astype("float64")
-    losses, count = np.zeros(len(labels)), 0.0
-    for i, j in itertools.permutations(range(len(labels)), 2):
-        weight = 1.0 if labels[i] > labels[j] else 0.5 if labels[i] == labels[j] and ties == "half" else 0.0
-        count += weight
-        losses[i] += weight * softplus(-(scores[i] - scores[j]))
-    return losses / count if pair_reduction == "mean" and count else losses
+def pairwise(gap_loss, tied=0.0):
+    """A pairwise loss: ``gap_loss`` of the gaps of scores and of labels, and the weight of a pair of equal labels.
+
+    Lambda weights follow the ranks of ``ranked_by``, and stay when the scores are moved to find a slope.
+    """
+
+    def loss(labels, scores, pairs="graded", pair_reduction="sum", lambda_weight=None, ranked_by=None, **settings):
+        classes = (labels > 0).astype("float64") if pairs == "binary" else labels
+        weight_of = pair_weight_of(lambda_weight, labels, scores if ranked_by is None else ranked_by)
+        of_ties = {"half": 0.5, "skip": 0.0, None: tied}[settings.pop("ties", None)]
+        losses, count = np.zeros(len(labels)), 0.0
+        for i, j in itertools.permutations(range(len(labels)), 2):
+            weight = 1.0 if classes[i] > classes[j] else of_ties if classes[i] == classes[j] else 0.0
+            if gap_loss is squared_gap:
+                weight = float(pairs == "graded" or classes[i] != classes[j])
+            count += weight
+            if weight:
+                gap = gap_loss(scores[i] - scores[j], labels[i] - labels[j], **settings)
+                losses[i] += weight * weight_of(i, j) * gap
+        return losses / count if pair_reduction == "mean" and count else losses
+
+    return loss
+
+
+def squared_gap(gap, label_gap):
+    return (gap - label_gap) ** 2
+
+
+rank_net_loss = pairwise(lambda gap, _: softplus(-gap))
+pairwise_hinge_loss = pairwise(lambda gap, _, margin=1.0: max(0.0, margin - gap))
+pairwise_soft_zero_one_loss = pairwise(lambda gap, _: math.exp(-softplus(gap)))
+pairwise_mse_loss = pairwise(squared_gap)
+
+
+def ranks_of(labels, scores):
+    """Places by descending score; of equal scores the smaller label first, and the mean place of equal items."""
+    keys = [(-score, label) for score, label in zip(scores, labels, strict=True)]
+    return [np.mean([place for place, key in enumerate(sorted(keys), 1) if key == own]) for own in keys]
+
+
+def pair_weight_of(weight, labels, scores):
+    """The lambda weight of pair (i, j), where i is the better item."""
+    if weight is None:
+        return lambda i, j: 1.0
+    ranks = ranks_of(labels, scores)
+    kind, settings = type(weight).__name__, dict(weight.settings)
+    k = settings.get("k") or len(labels)
+    gain, discount, normalized, times_size = {
+        "LabelDiffLambdaWeight": ("linear", None, False, False),
+        "PrecisionLambdaWeight": ("binary", None, False, False),
+        "MRRLambdaWeight": ("binary", "reciprocal", False, True),
+        "DCGLambdaWeight": ("linear", "reciprocal", False, True),
+        "NDCGLambdaWeight": ("exponential", "log2", True, True),
+        "NDCGLambdaWeightV2": ("exponential", "log2", True, True),
+        "YetiDCGLambdaWeight": ("exponential", "log2", False, True),
+    }.get(kind, ("exponential", "log2", True, False))
+    gain, discount = settings.get("gain", gain), settings.get("discount", discount)
+    threshold = settings.get("threshold", 1.0)
+    gains = [float(y >= threshold) if gain == "binary" else gain_of(y, gain) for y in labels]
+    if settings.get("normalized", normalized):
+        ideal = sum(g * discount_of(r, discount) for r, g in enumerate(sorted(gains, reverse=True)[:k], 1))
+        gains = [g / ideal if ideal else 0.0 for g in gains]
+    if times_size:
+        gains = [g * len(labels) for g in gains]
+
+    def by_distance(i, j):
+        n = abs(ranks[i] - ranks[j])
+        return abs(discount_of(n, discount) - discount_of(n + 1, discount)) if n else 0.0
+
+    def by_swapping(i, j):
+        return abs(sum(sign * discount_of(ranks[x], discount) for x, sign in ((i, 1), (j, -1)) if ranks[x] <= k))
+
+    def factor(i, j):
+        low, high = sorted((ranks[i], ranks[j]))
+        if kind == "LabelDiffLambdaWeight":
+            return 1.0
+        if kind == "PrecisionLambdaWeight":
+            return float(low <= k < high)
+        if kind in ("NDCGLambdaWeightV2", "YetiDCGLambdaWeight"):
+            beyond = 1 / (1 - discount_of(high, discount)) if high > k else 1.0
+            return by_distance(i, j) * beyond * (kind == "NDCGLambdaWeightV2" or high - low == 1)
+        if low > k:
+            return 0.0
+        if kind == "NDCGLoss2LambdaWeight":
+            return by_distance(i, j)
+        if kind == "NDCGLoss2PlusPlusLambdaWeight":
+            return settings["mu"] * by_distance(i, j) + by_swapping(i, j)
+        part = settings["smooth_fraction"]
+        return (1 - part) * by_distance(i, j) + part * by_swapping(i, j)
+
+    if kind == "NDCGLoss1LambdaWeight":
+        return lambda i, j: gains[i] * discount_of(ranks[i], discount) * (min(ranks[i], ranks[j]) <= k)
+    return lambda i, j: abs(gains[i] - gains[j]) * factor(i, j)
 
 
 def place_weights(length, top_k=None, discount=None):
@@ -93,10 +177,12 @@ def log_first_places(group, rest, drawn):
     return logsumexp(total)
 
 
-def list_mle_loss(labels, scores, ties="exact", top_k=None, discount=None, score_transform="exp"):
+def list_mle_loss(labels, scores, ties="exact", top_k=None, discount=None, score_transform="exp", lambda_weight=None):
     log_weights = np.log(scores) if score_transform == "identity" else np.asarray(scores, "float64")
     order = np.argsort(-labels, kind="stable")
     places = place_weights(len(labels), top_k, discount)
+    if lambda_weight is not None:
+        places = np.multiply(places, place_weights(len(labels), None, lambda_weight.discount))
     losses = np.zeros(len(labels))
     if ties in ("position", "random"):
         for place, item in enumerate(order):
@@ -130,18 +216,26 @@ LOSSES = {
     "KLListwiseLoss": kl_listwise_loss,
     "ListMLELoss": list_mle_loss,
     "ListNetLoss": list_net_loss,
+    "PairwiseHingeLoss": pairwise_hinge_loss,
+    "PairwiseMSELoss": pairwise_mse_loss,
+    "PairwiseSoftZeroOneLoss": pairwise_soft_zero_one_loss,
     "RankNetLoss": rank_net_loss,
     "SoftmaxLoss": softmax_loss,
 }
 
 
-def list_value(name, labels, scores, weights=None, temperature=1.0, **settings):
-    """The loss of one list: padding and items of weight 0 dropped, items weighed and summed."""
+def list_value(name, labels, scores, weights=None, temperature=1.0, ranked_by=None, **settings):
+    """The loss of one list: padding and items of weight 0 dropped, items weighed and summed.
+
+    Weights that follow the order of the scores, and have no gradient, follow that of ``ranked_by``.
+    """
     labels, scores = np.asarray(labels, "float64"), np.asarray(scores, "float64")
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, "float64")
     kept = (labels >= 0) & (weights != 0)
     if not kept.any():
         return 0.0
+    if ranked_by is not None:
+        settings["ranked_by"] = np.asarray(ranked_by, "float64")[kept]
     return float((weights[kept] * LOSSES[name](labels[kept], scores[kept] / temperature, **settings)).sum())
 
 

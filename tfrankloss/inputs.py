@@ -23,7 +23,7 @@ class ListBatch(NamedTuple):
 
     Attributes:
         labels: (B, L) relevance, 0 at padding.
-        scores: (B, L) scores, 0 at padding.
+        scores: (B, L) or (B, L, C) scores, 0 at padding.
         mask: (B, L) booleans, True at items; an item of weight 0 is padding.
         item_weights: (B, L), or None for 1.
         list_weights: (B,), or None for 1.
@@ -52,7 +52,7 @@ class RowBatch(NamedTuple):
     row_weights: Tensor | None
 
 
-def read_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> ListBatch:
+def read_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str, columns: int | str | None = None) -> ListBatch:
     """Labels, scores, mask and weights of a batch of lists.
 
     Args:
@@ -60,6 +60,7 @@ def read_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> List
         y_pred: (B, L) scores, dense or ragged; a Keras mask on it marks padding too.
         sample_weight: None, shape () or (B,) or (B, 1) for lists, (B, L) for items.
         dtype: Computing dtype.
+        columns: Scores per item where ``y_pred`` is (B, L, columns): a number, or a word for any number.
 
     Raises:
         TypeError: If there are no labels or scores, or they are text, sparse or a dict.
@@ -70,20 +71,19 @@ def read_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> List
     y_true, y_pred, sample_weight = _densify(y_true, y_pred, sample_weight)
     scores = ops.convert_to_tensor(y_pred, dtype=dtype)
     labels = ops.convert_to_tensor(y_true, dtype=dtype)
-    if len(scores.shape) == 3 and scores.shape[2] == 1:
+    if columns is None and len(scores.shape) == 3 and scores.shape[2] == 1:
         raise ValueError(
             f"`y_pred` must have shape {LIST_SHAPE}; end the model with keras.layers.Reshape((-1,)) to drop the last "
             f"axis. Received: y_pred.shape={tuple(scores.shape)}"
         )
-    errors.check_rank("y_pred", scores.shape, 2, LIST_SHAPE)
-    errors.check_same_shape("y_true", labels.shape, "y_pred", scores.shape)
-    item_weights, list_weights = _read_weights(sample_weight, scores)
+    lists.check_shapes("y_true", labels.shape, "y_pred", scores.shape, columns)
+    item_weights, list_weights = _read_weights(sample_weight, labels)
     weights = list_weights[:, None] if list_weights is not None else item_weights
     valid = labels >= 0 if weights is None else ops.logical_and(labels >= 0, ops.not_equal(weights, 0))
     if keras_mask is not None:
-        errors.check_same_shape("mask of y_pred", keras_mask.shape, "y_pred", scores.shape)
+        errors.check_same_shape("mask of y_pred", keras_mask.shape, "y_pred", scores.shape[:2])
         valid = ops.logical_and(valid, ops.cast(keras_mask, "bool"))
-    labels, scores, mask = lists.prepare(labels, scores, valid)
+    labels, scores, mask = lists.prepare(labels, scores, valid, columns=columns)
     return ListBatch(labels, scores, mask, item_weights, list_weights)
 
 

@@ -10,6 +10,7 @@ import inspect
 import re
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 
 from laws import layouts
@@ -19,6 +20,25 @@ from tfrankloss import losses, metrics
 KERAS_ARGUMENTS = ("name", "dtype", "reduction")
 # Arguments that make no case of their own.
 NO_CASE = {"seed": "it only makes the random orders of another case repeatable"}
+# Arguments that take objects: what they are tried with, by class.
+OBJECTS = {
+    "lambda_weight": {
+        "ListMLELoss": [losses.ListMLELambdaWeight("log2")],
+        "RankNetLoss": [
+            losses.LabelDiffLambdaWeight(),
+            losses.DCGLambdaWeight(k=3, smooth_fraction=0.5),
+            losses.NDCGLambdaWeight(),
+            losses.NDCGLambdaWeightV2(k=2),
+            losses.MRRLambdaWeight(k=4),
+            losses.PrecisionLambdaWeight(k=2, threshold=2.0),
+            losses.YetiDCGLambdaWeight(normalized=True),
+            losses.NDCGLoss1LambdaWeight(),
+            losses.NDCGLoss2LambdaWeight(k=2, gain="linear"),
+            losses.NDCGLoss2PlusPlusLambdaWeight(mu=3.0),
+        ],
+        None: [losses.NDCGLambdaWeight(k=3, smooth_fraction=0.25)],
+    }
+}
 
 # Settings that are tried together, beside the default; an option that none of them has is tried by itself.
 TOGETHER = {
@@ -33,6 +53,9 @@ TOGETHER = {
         {"pairs": "binary", "ties": "half", "pair_reduction": "mean"},
         {"ties": "half", "pair_reduction": "mean", "temperature": 2.0},
     ],
+    "PairwiseHingeLoss": [{"margin": 0.75, "pairs": "binary", "pair_reduction": "mean", "temperature": 2.0}],
+    "PairwiseSoftZeroOneLoss": [{"pairs": "binary", "pair_reduction": "mean", "temperature": 0.5}],
+    "PairwiseMSELoss": [{"pairs": "binary", "pair_reduction": "mean", "temperature": 2.0}],
     "InBatchSoftmaxLoss": [
         {"targets": "candidate_ids", "temperature": 0.5},
         {"targets": "candidate_ids", "duplicates": "positive", "similarity": "cosine", "temperature": 0.2},
@@ -47,6 +70,9 @@ TOGETHER = {
 
 # (law, settings): reason. A case with these settings does not have this law.
 EXCEPTIONS = {
+    ("one grade teaches nothing", "class", "PairwiseMSELoss"): "items of one grade should score alike there",
+    ("finite at any score", "class", "PairwiseMSELoss"): "squares of 1e30 are not numbers of float32",
+    ("smooth wherever scores are drawn", "class", "PairwiseHingeLoss"): "gaps may be drawn that equal the margin",
     ("one grade teaches nothing", "ties", "half"): "tied items are pairs there, with target 1/2",
     ("one grade teaches nothing", "ties", "random"): "ties are put in a random order, which then counts",
     ("one grade teaches nothing", "ties", "position"): "ties are put in the order of the input, which then counts",
@@ -74,14 +100,23 @@ class Case:
         return dict(self.items)
 
     def has(self, law):
-        return not any((law, *item) in EXCEPTIONS for item in self.items)
+        return not any((law, *item) in EXCEPTIONS for item in (("class", self.name), *self.items))
+
+    @property
+    def has_ranked_weights(self):
+        """Whether weights without gradient follow the order of the scores."""
+        return isinstance(self.settings.get("lambda_weight"), losses.LambdaWeight)
 
     @property
     def layout(self):
         if issubclass(self.cls, losses.InBatchSoftmaxLoss):
             return layouts.Rows(ids=self.settings.get("targets") == "candidate_ids")
         positive = self.settings.get("score_transform") == "identity"
-        return layouts.Lists(positive_scores=positive, distinct_labels=not self.has("ties have no order"))
+        return layouts.Lists(
+            positive_scores=positive,
+            distinct_labels=not self.has("ties have no order"),
+            largest_score=3.4e38 if self.has("finite at any score") else 1e15,
+        )
 
     def make(self, **settings):
         """A new loss or metric."""
@@ -105,6 +140,8 @@ def options(cls):
 
 
 def _values(cls, name, default):
+    if name in OBJECTS:
+        return OBJECTS[name].get(cls.__name__, OBJECTS[name][None])
     if isinstance(default, bool):
         return [not default]
     if isinstance(default, float):
@@ -130,8 +167,10 @@ def _complaint(cls, name):
 
 
 def _concrete(module):
-    classes = [getattr(module, name) for name in module.__all__]
-    return [cls for cls in classes if isinstance(cls, type) and not inspect.isabstract(cls)]
+    # A class with two names is one class.
+    classes = dict.fromkeys(getattr(module, name) for name in module.__all__)
+    bases = (keras.losses.Loss, keras.metrics.Metric)
+    return [cls for cls in classes if isinstance(cls, type) and issubclass(cls, bases) and not inspect.isabstract(cls)]
 
 
 def _cases(cls):

@@ -48,9 +48,15 @@ class Lists:
 
     positive_scores: bool = False
     distinct_labels: bool = False
+    largest_score: float = 3.4e38
     shape = (3, 5)
     padding = 3
-    huge = (-3.4e38, -1e30, -1e15, -1e4, 0.0, 1e-30, 1e4, 1e10, 1e30, 3.4e38)
+
+    @property
+    def huge(self):
+        """Scores of all sizes at which the loss is still a number."""
+        sizes = (-3.4e38, -1e30, -1e15, -1e4, 0.0, 1e-30, 1e4, 1e10, 1e30, 3.4e38)
+        return [size for size in sizes if abs(size) <= self.largest_score]
 
     def batches(self):
         """Batches without padding, as hypothesis draws them."""

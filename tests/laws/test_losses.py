@@ -28,9 +28,16 @@ def reference(case, batch, weights=None):
         return lambda scores: references.ROW_LOSSES[case.name](batch.y_true, scores, **settings)
     rows = [None] * len(batch.y_true) if weights is None else weights
 
+    follows_ranks = case.has_ranked_weights
+
     def values(scores):
-        lists = zip(batch.y_true, scores, rows, strict=True)
-        return np.array([references.list_value(case.name, y, s, w, **settings) for y, s, w in lists])
+        lists = zip(batch.y_true, scores, rows, batch.y_pred, strict=True)
+        return np.array(
+            [
+                references.list_value(case.name, y, s, w, ranked_by=fixed if follows_ranks else None, **settings)
+                for y, s, w, fixed in lists
+            ]
+        )
 
     return values
 
@@ -161,6 +168,8 @@ def test_list_of_weight_zero(case, data):
 def test_agrees_with_the_reference(case, data):
     batch = data.draw(case.layout.batches())
     checks.check_value(case.loss, batch, reference(case, batch))
+    if not case.has("smooth wherever scores are drawn"):
+        batch = case.layout.sample(data.draw(generators))
     checks.check_reference_gradient(case.loss, batch, reference(case, batch))
 
 

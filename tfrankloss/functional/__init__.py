@@ -8,7 +8,13 @@ reduction and state.
 from tfrankloss.functional.in_batch import in_batch_scores, in_batch_softmax_loss
 from tfrankloss.functional.listwise import kl_listwise_loss, list_net_loss, softmax_loss
 from tfrankloss.functional.metrics import average_precision, ndcg, precision_at_k, recall_at_k, reciprocal_rank
-from tfrankloss.functional.pairwise import rank_net_lambdas, rank_net_loss
+from tfrankloss.functional.pairwise import (
+    pairwise_hinge_loss,
+    pairwise_mse_loss,
+    pairwise_soft_zero_one_loss,
+    rank_net_lambdas,
+    rank_net_loss,
+)
 from tfrankloss.functional.plackett_luce import list_mle_loss
 from tfrankloss.functional.similarity import l2_normalize
 
@@ -21,6 +27,9 @@ __all__ = [
     "list_mle_loss",
     "list_net_loss",
     "ndcg",
+    "pairwise_hinge_loss",
+    "pairwise_mse_loss",
+    "pairwise_soft_zero_one_loss",
     "precision_at_k",
     "rank_net_lambdas",
     "rank_net_loss",

@@ -4,10 +4,10 @@ A gain is a function of labels, a discount a function of ranks (1-based); both a
 tensor. Ranks are an argument, so that the same formula serves exact ranks and smooth ones.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
-import keras
 from keras import ops
 
 from tfrankloss import errors
@@ -25,6 +25,11 @@ def exponential_gain(labels: Tensor) -> Tensor:
 def linear_gain(labels: Tensor) -> Tensor:
     """The label itself."""
     return labels
+
+
+def binary_gain(labels: Tensor, threshold: float) -> Tensor:
+    """1 for relevant items, those with a label of at least ``threshold``, else 0."""
+    return ops.cast(labels >= threshold, labels.dtype)
 
 
 def log2_discount(ranks: Tensor) -> Tensor:
@@ -51,14 +56,10 @@ def get_discount(discount: str | Transform) -> Transform:
     return _get("discount", discount, DISCOUNTS)
 
 
-def from_setting(setting: Any) -> Any:
-    """A gain or discount as a constructor receives it: names and functions as they are, saved functions restored."""
-    return keras.saving.deserialize_keras_object(setting) if isinstance(setting, dict) else setting
-
-
-def to_setting(setting: Any) -> Any:
-    """A gain or discount as a config stores it: the reverse of ``from_setting``."""
-    return keras.saving.serialize_keras_object(setting) if callable(setting) else setting
+def product(first: str | Transform | None, second: str | Transform) -> Transform:
+    """The product of two discounts, of which the first may be None for 1."""
+    functions = [get_discount(discount) for discount in (first, second) if discount is not None]
+    return lambda ranks: math.prod((function(ranks) for function in functions), start=ops.ones_like(ranks))
 
 
 def _get(argument: str, identifier: str | Transform, table: dict[str, Transform]) -> Transform:

@@ -20,7 +20,9 @@ LARGEST_SCORE = 1e30
 BLOCK = 32
 
 
-def prepare(labels: Tensor, scores: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def prepare(
+    labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, columns: int | str | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Labels, scores and mask as clean tensors: one float dtype, zeros at padding.
 
     Whatever stands in the padded places (NaN and inf included) is gone afterwards, from the value and from the
@@ -31,27 +33,51 @@ def prepare(labels: Tensor, scores: Tensor, mask: Tensor | None = None) -> tuple
         scores: (B, L) scores of any float dtype.
         mask: (B, L) booleans, True at items; None takes every item with a label of at least 0. An item counts only
             if both agree.
+        columns: Scores per item where ``scores`` is (B, L, columns): a number, or a word for any number.
 
     Returns:
-        ``labels`` and ``scores`` in the computing dtype, and the boolean ``mask``, each (B, L).
+        ``labels`` (B, L) and ``scores`` in the computing dtype, and the boolean ``mask`` (B, L).
 
     Raises:
         ValueError: If the shapes are not (batch, list_size) and equal as far as they are known.
     """
     scores = ops.convert_to_tensor(scores)
     labels = ops.convert_to_tensor(labels)
-    errors.check_rank("scores", scores.shape, 2, "(batch, list_size)")
-    errors.check_same_shape("labels", labels.shape, "scores", scores.shape)
+    check_shapes("labels", labels.shape, "scores", scores.shape, columns)
     scores = ops.cast(scores, computing_dtype(scores.dtype))
     labels = ops.cast(labels, scores.dtype)
     valid = labels >= 0
     if mask is not None:
         mask = ops.convert_to_tensor(mask, dtype="bool")
-        errors.check_same_shape("mask", mask.shape, "scores", scores.shape)
+        errors.check_same_shape("mask", mask.shape, "scores", scores.shape[:2])
         valid = ops.logical_and(valid, mask)
-    zeros = ops.zeros_like(scores)
-    scores = ops.clip(ops.where(valid, scores, zeros), -LARGEST_SCORE, LARGEST_SCORE)
-    return ops.where(valid, labels, zeros), scores, valid
+    of_scores = valid if columns is None else valid[:, :, None]
+    scores = ops.clip(ops.where(of_scores, scores, ops.zeros_like(scores)), -LARGEST_SCORE, LARGEST_SCORE)
+    return ops.where(valid, labels, ops.zeros_like(labels)), scores, valid
+
+
+def check_shapes(
+    labels_name: str, labels: errors.Shape, scores_name: str, scores: errors.Shape, columns: int | str | None = None
+) -> None:
+    """Raise unless labels are (batch, list_size) and scores as well, or (batch, list_size, columns)."""
+    wording = "(batch, list_size)" if columns is None else f"(batch, list_size, {columns})"
+    errors.check_rank(scores_name, scores, 2 if columns is None else 3, wording)
+    if isinstance(columns, int) and scores[2] not in (columns, None):
+        raise ValueError(f"`{scores_name}` must have shape {wording}. Received: {scores_name}.shape={tuple(scores)}")
+    if columns is not None:
+        errors.check_rank(labels_name, labels, 2, "(batch, list_size)")
+    errors.check_same_shape(labels_name, labels, scores_name, scores[:2])
+
+
+def share_by_label(losses: Tensor, labels: Tensor) -> Tensor:
+    """Losses (B,) of whole lists as (B, L) losses of items, in proportion to their labels (B, L).
+
+    Item weights then weigh a list by their mean over labels, as TensorFlow Ranking does. A list whose labels are all 0
+    has loss 0.
+    """
+    total = ops.sum(labels, axis=1, keepdims=True)
+    share = ops.where(total > 0, labels / ops.where(total > 0, total, 1.0), 0.0)
+    return ops.where(total > 0, losses[:, None], 0.0) * share
 
 
 def computing_dtype(dtype: Any) -> str:
@@ -105,6 +131,19 @@ def places(like: Tensor) -> Tensor:
     return ops.cast(ops.arange(1, ops.shape(like)[1] + 1), like.dtype)[None, :]
 
 
+def mean_ranks(labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+    """The place (B, L) of each item by descending score, from 1; padding comes last.
+
+    Of equal scores the smaller label comes first: what is not decided yet counts as decided wrongly. Items of equal
+    score and label share the mean of their places, so that the order of the input never matters.
+    """
+    by_label = ops.argsort(ops.where(mask, labels, float("inf")), axis=1)
+    order = take(by_label, descending_order(take(scores, by_label), take(mask, by_label)))
+    sorted_labels, sorted_scores, sorted_mask = (take(values, order) for values in (labels, scores, mask))
+    groups = tie_groups(sorted_scores, sorted_mask, sorted_labels)
+    return put_back(groups.first + (groups.size - 1) / 2, order)
+
+
 class TieGroups(NamedTuple):
     """Runs of equal keys in sorted lists; every field tells, at each place, of the run which that place is in.
 
@@ -119,12 +158,12 @@ class TieGroups(NamedTuple):
     size: Tensor
 
 
-def tie_groups(sorted_keys: Tensor, sorted_mask: Tensor) -> TieGroups:
-    """The runs of equal keys in lists sorted by key; padding forms one run of its own, after all others."""
+def tie_groups(sorted_keys: Tensor, sorted_mask: Tensor, second_keys: Tensor | None = None) -> TieGroups:
+    """The runs of equal keys (and second keys) in lists sorted by them; padding forms one run, after all others."""
     batch, length = ops.shape(sorted_keys)[0], ops.shape(sorted_keys)[1]
-    same = ops.logical_and(
-        ops.equal(sorted_keys[:, 1:], sorted_keys[:, :-1]), ops.equal(sorted_mask[:, 1:], sorted_mask[:, :-1])
-    )
+    same = ops.ones_like(sorted_mask[:, 1:])
+    for values in (sorted_keys, sorted_mask, *(() if second_keys is None else (second_keys,))):
+        same = ops.logical_and(same, ops.equal(values[:, 1:], values[:, :-1]))
     # Lists of length 0 have no first place either.
     starts = ops.concatenate([ops.zeros((batch, 1), "int32"), 1 - ops.cast(same, "int32")], axis=1)[:, :length]
     run = ops.cumsum(starts, axis=1)

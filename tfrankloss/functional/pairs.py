@@ -11,6 +11,7 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
+from tfrankloss.functional.lambda_weights import PairWeight, ranked_items
 
 Tensor = Any
 GapFunction = Callable[[Tensor], Tensor]
@@ -34,19 +35,31 @@ def pair_weights(labels: Tensor, mask: Tensor, *, pairs: str = "graded", ties: s
         labels: (B, L) relevance.
         mask: (B, L) booleans, False at padding.
         pairs: "graded" compares every two labels, "binary" only labels above 0 with labels of 0.
-        ties: "skip" leaves equal items out; "half" counts each unordered pair of them once, with target 1/2.
+        ties: "skip" leaves equal items out; "half" counts each unordered pair of them once, with target 1/2; "all"
+            counts every pair of two items, whatever their labels.
     """
     if pairs == "binary":
         labels = ops.cast(labels > 0, labels.dtype)
     valid = ops.logical_and(mask[:, :, None], mask[:, None, :])
     better = ops.logical_and(valid, labels[:, :, None] > labels[:, None, :])
-    weights = ops.cast(better, labels.dtype)
-    if ties == "half":
-        places = ops.arange(ops.shape(labels)[1])
-        tied = ops.logical_and(valid, ops.equal(labels[:, :, None], labels[:, None, :]))
-        tied = ops.logical_and(tied, ops.not_equal(places[:, None], places[None, :]))
-        weights = weights + ops.cast(tied, labels.dtype) / 2
-    return weights
+    if ties == "skip":
+        return ops.cast(better, labels.dtype)
+    places = ops.arange(ops.shape(labels)[1])
+    two = ops.cast(ops.logical_and(valid, ops.not_equal(places[:, None], places[None, :])), labels.dtype)
+    if ties == "all":
+        return two
+    tied = ops.cast(ops.equal(labels[:, :, None], labels[:, None, :]), labels.dtype)
+    return ops.cast(better, labels.dtype) + two * tied / 2
+
+
+def weighted_pairs(
+    weights: Tensor, lambda_weight: PairWeight | None, labels: Tensor, scores: Tensor, mask: Tensor
+) -> Tensor:
+    """``weights`` (B, L, L) times the lambda weights of the pairs, if there are any."""
+    if lambda_weight is None:
+        return weights
+    items = ranked_items(lambda_weight, labels, scores, mask)
+    return weights * lambda_weight.pair_weights(items.rows(), items.columns())
 
 
 def pair_losses(scores: Tensor, weights: Tensor, gap_loss: GapFunction, gap_gradient: GapFunction) -> Tensor:

@@ -8,8 +8,16 @@ from typing import Any
 
 from keras import ops
 
+from tfrankloss import errors
 from tfrankloss.functional import lists
-from tfrankloss.functional.pairs import check_pairs, pair_losses, pair_weights, reduce_pairs
+from tfrankloss.functional.lambda_weights import PairWeight
+from tfrankloss.functional.pairs import (
+    check_pairs,
+    pair_losses,
+    pair_weights,
+    reduce_pairs,
+    weighted_pairs,
+)
 
 Tensor = Any
 
@@ -22,13 +30,15 @@ def rank_net_loss(
     pairs: str = "graded",
     ties: str = "skip",
     pair_reduction: str = "sum",
+    lambda_weight: PairWeight | None = None,
 ) -> Tensor:
     r"""Logistic loss of every pair of items with different labels (RankNet).
 
     The sturdy pairwise choice for graded labels; TensorFlow Ranking's ``PairwiseLogisticLoss``. The sum over pairs
-    grows with the list; ``pair_reduction="mean"`` lets every list count the same.
+    grows with the list; ``pair_reduction="mean"`` lets every list count the same. With a lambda weight it is LambdaRank
+    and LambdaLoss.
 
-    .. math:: \ell_i = \sum_{j: y_i > y_j} \log(1 + e^{-(s_i - s_j)})
+    .. math:: \ell_i = \sum_{j: y_i > y_j} w_{ij} \log(1 + e^{-(s_i - s_j)})
 
     Args:
         labels: (B, L) relevance of at least 0; negative marks padding.
@@ -38,6 +48,8 @@ def rank_net_loss(
         ties: "skip" leaves pairs of equal labels out; "half" counts each once with target probability 1/2, half of it
             at either item.
         pair_reduction: "sum", or "mean" to divide by the number of pairs counted in the list.
+        lambda_weight: How much each pair matters, w, at the present order of the scores; None for 1. It gets no
+            gradient.
 
     Returns:
         (B, L) loss per item, 0 at padding.
@@ -55,9 +67,10 @@ def rank_net_loss(
     """
     check_pairs(pairs, ties, pair_reduction)
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    weights = pair_weights(labels, mask, pairs=pairs, ties=ties)
+    counted = pair_weights(labels, mask, pairs=pairs, ties=ties)
+    weights = weighted_pairs(counted, lambda_weight, labels, scores, mask)
     losses = pair_losses(scores, weights, logistic, logistic_gradient)
-    return reduce_pairs(losses, weights, pair_reduction)
+    return reduce_pairs(losses, counted, pair_reduction)
 
 
 def rank_net_lambdas(
@@ -68,14 +81,16 @@ def rank_net_lambdas(
     pairs: str = "graded",
     ties: str = "skip",
     pair_reduction: str = "sum",
+    lambda_weight: PairWeight | None = None,
 ) -> Tensor:
     r"""The gradient of a list's ``rank_net_loss`` with respect to its scores, in closed form.
 
     These are the lambdas of RankNet and LambdaRank: the force on each item, negative upwards.
 
-    .. math:: \lambda_i = \sum_j \sigma(s_i - s_j) - t_{ij}
+    .. math:: \lambda_i = \sum_j w_{ij} (\sigma(s_i - s_j) - t_{ij})
 
-    over the j that i is compared with, where the target t is 1 if i is better, 0 if j is and 1/2 for a counted tie.
+    over the j that i is compared with, where the target t is 1 if i is better, 0 if j is and 1/2 for a counted tie, and
+    w is the lambda weight of the pair.
 
     Args:
         labels: (B, L) relevance of at least 0; negative marks padding.
@@ -84,6 +99,7 @@ def rank_net_lambdas(
         pairs: As in ``rank_net_loss``.
         ties: As in ``rank_net_loss``.
         pair_reduction: As in ``rank_net_loss``.
+        lambda_weight: As in ``rank_net_loss``.
 
     Returns:
         (B, L) lambdas, 0 at padding; each list sums to 0.
@@ -101,11 +117,152 @@ def rank_net_lambdas(
     """
     check_pairs(pairs, ties, pair_reduction)
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    weights = pair_weights(labels, mask, pairs=pairs, ties=ties)
+    counted = pair_weights(labels, mask, pairs=pairs, ties=ties)
+    weights = weighted_pairs(counted, lambda_weight, labels, scores, mask)
     compared = weights + ops.transpose(weights, (0, 2, 1))
     win_probability = ops.sigmoid(scores[:, :, None] - scores[:, None, :])
     lambdas = ops.sum(compared * win_probability - weights, axis=2)
-    return reduce_pairs(lambdas, weights, pair_reduction)
+    return reduce_pairs(lambdas, counted, pair_reduction)
+
+
+def pairwise_hinge_loss(
+    labels: Tensor,
+    scores: Tensor,
+    mask: Tensor | None = None,
+    *,
+    margin: float = 1.0,
+    pairs: str = "graded",
+    pair_reduction: str = "sum",
+    lambda_weight: PairWeight | None = None,
+) -> Tensor:
+    r"""Hinge loss of every pair of items with different labels: a pair costs nothing once it is ``margin`` apart.
+
+    .. math:: \ell_i = \sum_{j: y_i > y_j} w_{ij} \max(0, m - (s_i - s_j))
+
+    Args:
+        labels: (B, L) relevance of at least 0; negative marks padding.
+        scores: (B, L) scores.
+        mask: (B, L) booleans, False at padding; None where labels alone tell.
+        margin: m > 0, the distance of scores that is enough.
+        pairs: As in ``rank_net_loss``.
+        pair_reduction: As in ``rank_net_loss``.
+        lambda_weight: As in ``rank_net_loss``.
+
+    Returns:
+        (B, L) loss per item, 0 at padding.
+
+    Raises:
+        ValueError: As in ``rank_net_loss``, or if ``margin`` is not positive.
+
+    Example:
+        >>> from tfrankloss.functional import pairwise_hinge_loss
+        >>> loss = pairwise_hinge_loss([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])
+        >>> print([round(float(item), 4) for item in loss[0]])
+        [1.2, 0.0, 3.2]
+
+    Source: Herbrich, Graepel and Obermayer, "Large Margin Rank Boundaries for Ordinal Regression", 2000; "Margin
+    Ranking Loss" of the project's documents.
+    """
+    check_pairs(pairs, "skip", pair_reduction)
+    errors.check_positive("margin", margin)
+    labels, scores, mask = lists.prepare(labels, scores, mask)
+    counted = pair_weights(labels, mask, pairs=pairs)
+    weights = weighted_pairs(counted, lambda_weight, labels, scores, mask)
+    losses = pair_losses(scores, weights, lambda gaps: ops.relu(margin - gaps), lambda gaps: _below(gaps, margin))
+    return reduce_pairs(losses, counted, pair_reduction)
+
+
+def pairwise_soft_zero_one_loss(
+    labels: Tensor,
+    scores: Tensor,
+    mask: Tensor | None = None,
+    *,
+    pairs: str = "graded",
+    pair_reduction: str = "sum",
+    lambda_weight: PairWeight | None = None,
+) -> Tensor:
+    r"""Smooth number of pairs in the wrong order.
+
+    Bounded by the number of pairs, so that hopeless pairs have no say; gradients vanish far from 0.
+
+    .. math:: \ell_i = \sum_{j: y_i > y_j} w_{ij} \sigma(-(s_i - s_j))
+
+    Args:
+        labels: (B, L) relevance of at least 0; negative marks padding.
+        scores: (B, L) scores.
+        mask: (B, L) booleans, False at padding; None where labels alone tell.
+        pairs: As in ``rank_net_loss``.
+        pair_reduction: As in ``rank_net_loss``.
+        lambda_weight: As in ``rank_net_loss``.
+
+    Returns:
+        (B, L) loss per item, 0 at padding.
+
+    Raises:
+        ValueError: As in ``rank_net_loss``.
+
+    Example:
+        >>> from tfrankloss.functional import pairwise_soft_zero_one_loss
+        >>> loss = pairwise_soft_zero_one_loss([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])
+        >>> print([round(float(item), 4) for item in loss[0]])
+        [0.5498, 0.0, 1.2906]
+
+    Source: TensorFlow Ranking's ``PairwiseSoftZeroOneLoss``.
+    """
+    check_pairs(pairs, "skip", pair_reduction)
+    labels, scores, mask = lists.prepare(labels, scores, mask)
+    counted = pair_weights(labels, mask, pairs=pairs)
+    weights = weighted_pairs(counted, lambda_weight, labels, scores, mask)
+    losses = pair_losses(scores, weights, lambda gaps: ops.sigmoid(-gaps), _soft_zero_one_gradient)
+    return reduce_pairs(losses, counted, pair_reduction)
+
+
+def pairwise_mse_loss(
+    labels: Tensor,
+    scores: Tensor,
+    mask: Tensor | None = None,
+    *,
+    pairs: str = "graded",
+    pair_reduction: str = "sum",
+    lambda_weight: PairWeight | None = None,
+) -> Tensor:
+    r"""Squared difference between the gaps of scores and the gaps of labels, over all ordered pairs of a list.
+
+    For labels whose distances mean something, such as a teacher's scores. Items of equal label are pairs too, with a
+    target of 0, as in TensorFlow Ranking; every pair counts once from either side.
+
+    .. math:: \ell_i = \sum_{j \ne i} w_{ij} ((s_i - s_j) - (y_i - y_j))^2
+
+    Args:
+        labels: (B, L) relevance of at least 0; negative marks padding.
+        scores: (B, L) scores.
+        mask: (B, L) booleans, False at padding; None where labels alone tell.
+        pairs: "graded" takes all pairs, "binary" only labels above 0 against labels of 0.
+        pair_reduction: As in ``rank_net_loss``.
+        lambda_weight: As in ``rank_net_loss``.
+
+    Returns:
+        (B, L) loss per item, 0 at padding.
+
+    Raises:
+        ValueError: As in ``rank_net_loss``.
+
+    Example:
+        >>> from tfrankloss.functional import pairwise_mse_loss
+        >>> loss = pairwise_mse_loss([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])
+        >>> print([round(float(item), 4) for item in loss[0]])
+        [3.69, 8.73, 9.54]
+
+    Source: TensorFlow Ranking's ``PairwiseMSELoss``.
+    """
+    check_pairs(pairs, "skip", pair_reduction)
+    labels, scores, mask = lists.prepare(labels, scores, mask)
+    counted = pair_weights(labels, mask, pairs=pairs, ties="skip" if pairs == "binary" else "all")
+    counted = counted + ops.transpose(counted, (0, 2, 1)) if pairs == "binary" else counted
+    weights = weighted_pairs(counted, lambda_weight, labels, scores, mask)
+    # The gap of both gaps is one gap; centered scores keep the digits of near ones however large they are.
+    losses = pair_losses(lists.centered(scores, mask) - labels, weights, ops.square, lambda gaps: 2 * gaps)
+    return reduce_pairs(losses, counted, pair_reduction)
 
 
 def logistic(gaps: Tensor) -> Tensor:
@@ -116,3 +273,12 @@ def logistic(gaps: Tensor) -> Tensor:
 def logistic_gradient(gaps: Tensor) -> Tensor:
     """The derivative of ``logistic``."""
     return -ops.sigmoid(-gaps)
+
+
+def _below(gaps: Tensor, margin: float) -> Tensor:
+    """The derivative of the hinge: -1 below the margin."""
+    return -ops.cast(gaps < margin, gaps.dtype)
+
+
+def _soft_zero_one_gradient(gaps: Tensor) -> Tensor:
+    return -ops.sigmoid(gaps) * ops.sigmoid(-gaps)

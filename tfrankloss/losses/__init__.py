@@ -2,15 +2,51 @@
 
 from tfrankloss.losses.base import RankingLoss
 from tfrankloss.losses.in_batch import InBatchSoftmaxLoss
+from tfrankloss.losses.lambda_weights import (
+    DCGLambdaWeight,
+    LabelDiffLambdaWeight,
+    LambdaWeight,
+    ListMLELambdaWeight,
+    MRRLambdaWeight,
+    NDCGLambdaWeight,
+    NDCGLambdaWeightV2,
+    NDCGLoss1LambdaWeight,
+    NDCGLoss2LambdaWeight,
+    NDCGLoss2PlusPlusLambdaWeight,
+    PrecisionLambdaWeight,
+    YetiDCGLambdaWeight,
+)
 from tfrankloss.losses.listwise import KLListwiseLoss, ListMLELoss, ListNetLoss, SoftmaxLoss
-from tfrankloss.losses.pairwise import RankNetLoss
+from tfrankloss.losses.pairwise import (
+    PairwiseHingeLoss,
+    PairwiseLogisticLoss,
+    PairwiseMSELoss,
+    PairwiseSoftZeroOneLoss,
+    RankNetLoss,
+)
 
 __all__ = [
+    "DCGLambdaWeight",
     "InBatchSoftmaxLoss",
     "KLListwiseLoss",
+    "LabelDiffLambdaWeight",
+    "LambdaWeight",
+    "ListMLELambdaWeight",
     "ListMLELoss",
     "ListNetLoss",
+    "MRRLambdaWeight",
+    "NDCGLambdaWeight",
+    "NDCGLambdaWeightV2",
+    "NDCGLoss1LambdaWeight",
+    "NDCGLoss2LambdaWeight",
+    "NDCGLoss2PlusPlusLambdaWeight",
+    "PairwiseHingeLoss",
+    "PairwiseLogisticLoss",
+    "PairwiseMSELoss",
+    "PairwiseSoftZeroOneLoss",
+    "PrecisionLambdaWeight",
     "RankNetLoss",
     "RankingLoss",
     "SoftmaxLoss",
+    "YetiDCGLambdaWeight",
 ]

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from tfrankloss import errors, inputs
+from tfrankloss.config import from_config, to_config
 from tfrankloss.functional import lists
 
 Tensor = Any
@@ -20,7 +21,7 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
     reduction over lists. It overrides ``__call__`` because Keras would cast ids to float and broadcast (B,) weights
     over items when B equals L.
 
-    A subclass with a setting that a config cannot store as it is extends ``get_config``.
+    A subclass may set ``score_columns``: its models give that many scores per item, (B, L, columns).
 
     Args:
         temperature: Divides the scores; greater than 0.
@@ -29,6 +30,8 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
         dtype: As in ``keras.losses.Loss``; float16 and bfloat16 are computed in float32.
         **settings: Settings of the function, kept for the config.
     """
+
+    score_columns: int | str | None = None
 
     def __init__(self, *, temperature: float, reduction: str | None, name: str | None, dtype: Any, **settings: Any):
         errors.check_positive("temperature", temperature)
@@ -57,7 +60,8 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
         With item weights, which are inside the losses already, a list weighs 1; ``mean_with_sample_weight`` then
         divides by the mean item weight of each list, as if it had been given for the list.
         """
-        batch = inputs.read_lists(y_true, y_pred, sample_weight, lists.computing_dtype(self.dtype))
+        dtype = lists.computing_dtype(self.dtype)
+        batch = inputs.read_lists(y_true, y_pred, sample_weight, dtype, self.score_columns)
         losses = self.item_losses(batch.labels, self.scaled(batch.scores, batch.mask), batch.mask)
         weights = batch.list_weights
         if batch.item_weights is not None:
@@ -82,7 +86,13 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
 
     def get_config(self) -> dict[str, Any]:
         """The settings, from which ``from_config`` makes an equal loss."""
-        return {**super().get_config(), "dtype": self.dtype, "temperature": self.temperature, **self.settings}
+        own = {"dtype": self.dtype, "temperature": self.temperature, **to_config(self.settings)}
+        return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "RankingLoss":
+        """The loss of ``config``."""
+        return cls(**from_config(config))
 
 
 class _Reduction(keras.losses.Loss):

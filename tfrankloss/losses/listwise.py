@@ -8,6 +8,7 @@ from tfrankloss import errors, functional
 from tfrankloss.functional import gains
 from tfrankloss.functional.plackett_luce import check_list_mle
 from tfrankloss.losses.base import RankingLoss, Tensor
+from tfrankloss.losses.lambda_weights import ListMLELambdaWeight
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
@@ -136,6 +137,7 @@ class ListMLELoss(RankingLoss):
             saved); None weighs all places the same.
         score_transform: "exp", or "identity" for the ratio form with scores above 0.
         seed: Integer that makes ``ties="random"`` repeatable; None draws one.
+        lambda_weight: ``ListMLELambdaWeight(discount)``, another way to give ``discount``; with both, they multiply.
         temperature: Divides the scores; greater than 0.
         reduction: As in ``keras.losses.Loss``, over lists.
         name: Name of the loss.
@@ -143,7 +145,7 @@ class ListMLELoss(RankingLoss):
 
     Raises:
         ValueError: If an argument has a wrong value.
-        TypeError: If ``top_k`` or ``seed`` is not an integer.
+        TypeError: If ``top_k`` or ``seed`` is not an integer, or ``lambda_weight`` not a ``ListMLELambdaWeight``.
 
     Example:
         >>> from tfrankloss import ListMLELoss
@@ -158,12 +160,14 @@ class ListMLELoss(RankingLoss):
         discount: str | gains.Transform | None = None,
         score_transform: str = "exp",
         seed: int | None = None,
+        lambda_weight: ListMLELambdaWeight | None = None,
         temperature: float = 1.0,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "list_mle_loss",
         dtype: Any = None,
     ):
-        discount = gains.from_setting(discount)
+        if lambda_weight is not None:
+            errors.check_kind("lambda_weight", lambda_weight, ListMLELambdaWeight, "a ListMLELambdaWeight or None")
         check_list_mle(ties, top_k, discount, score_transform)
         errors.check_seed("seed", seed)
         super().__init__(
@@ -171,6 +175,7 @@ class ListMLELoss(RankingLoss):
             top_k=top_k,
             discount=discount,
             score_transform=score_transform,
+            lambda_weight=lambda_weight,
             temperature=temperature,
             reduction=reduction,
             name=name,
@@ -180,7 +185,11 @@ class ListMLELoss(RankingLoss):
         self._draws = keras.random.SeedGenerator(seed) if ties == "random" else None
 
     def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        return functional.list_mle_loss(labels, scores, mask, seed=self._draws, **self.settings)
+        settings = dict(self.settings)
+        lambda_weight = settings.pop("lambda_weight")
+        if lambda_weight is not None:
+            settings["discount"] = gains.product(settings["discount"], lambda_weight.discount)
+        return functional.list_mle_loss(labels, scores, mask, seed=self._draws, **settings)
 
     @property
     def shift_invariant(self) -> bool:
@@ -188,5 +197,4 @@ class ListMLELoss(RankingLoss):
 
     def get_config(self) -> dict[str, Any]:
         """The settings, from which ``from_config`` makes an equal loss."""
-        config = super().get_config()
-        return {**config, "discount": gains.to_setting(config["discount"]), "seed": self.seed}
+        return {**super().get_config(), "seed": self.seed}

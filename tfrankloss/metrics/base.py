@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from tfrankloss import errors, inputs
+from tfrankloss.config import from_config, to_config
 from tfrankloss.functional.lists import computing_dtype
 
 Tensor = Any
@@ -64,7 +65,12 @@ class RankingMetric(keras.metrics.Mean, abc.ABC):
 
     def get_config(self) -> dict[str, Any]:
         """The settings, from which ``from_config`` makes an equal metric."""
-        return {**super().get_config(), "k": self.k, "empty": self.empty, **self.settings}
+        return {**super().get_config(), "k": self.k, "empty": self.empty, **to_config(self.settings)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "RankingMetric":
+        """The metric of ``config``."""
+        return cls(**from_config(config))
 
 
 def _list_weights(batch: inputs.ListBatch, relevance: Tensor) -> Tensor:

@@ -45,7 +45,6 @@ class NDCG(RankingMetric):
         name: str | None = None,
         dtype: Any = None,
     ):
-        gain, discount = gains.from_setting(gain), gains.from_setting(discount)
         self._gain = gains.get_gain(gain)
         gains.get_discount(discount)
         super().__init__(k=k, empty=empty, name=name, dtype=dtype, gain=gain, discount=discount)
@@ -55,11 +54,6 @@ class NDCG(RankingMetric):
 
     def relevance(self, labels: Tensor) -> Tensor:
         return self._gain(labels)
-
-    def get_config(self) -> dict[str, Any]:
-        """The settings, from which ``from_config`` makes an equal metric."""
-        saved = {name: gains.to_setting(self.settings[name]) for name in ("gain", "discount")}
-        return {**super().get_config(), **saved}
 
 
 class _BinaryMetric(RankingMetric):

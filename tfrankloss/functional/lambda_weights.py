@@ -1,0 +1,92 @@
+"""Lambda weights: how much a pair of items matters for a metric, from their gains and their present ranks.
+
+Every weight is a function of two items, each told by a gain and a rank. The two may be any views of the list that
+broadcast, a block of rows against a block of columns: nothing here makes a (B, L, L) tensor of its own.
+
+Source: Burges, Ragno and Le, "Learning to Rank with Nonsmooth Cost Functions", NIPS 2006 (LambdaRank); Wang et al.,
+"The LambdaLoss Framework for Ranking Metric Optimization", CIKM 2018; the forms and defaults are TensorFlow Ranking's.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+from keras import ops
+
+from tfrankloss.functional import lists
+from tfrankloss.functional.gains import Transform as Discount
+from tfrankloss.functional.gains import cutoff
+
+Tensor = Any
+
+
+class RankedItems(NamedTuple):
+    """Items as a lambda weight sees them, each field (B, L) or a view that broadcasts against others.
+
+    Attributes:
+        gains: What an item is worth.
+        ranks: Its present place, from 1.
+    """
+
+    gains: Tensor
+    ranks: Tensor
+
+    def rows(self) -> "RankedItems":
+        """As the first items (B, L, 1) of pairs."""
+        return RankedItems(self.gains[:, :, None], self.ranks[:, :, None])
+
+    def columns(self) -> "RankedItems":
+        """As the second items (B, 1, L) of pairs."""
+        return RankedItems(self.gains[:, None, :], self.ranks[:, None, :])
+
+
+class PairWeight(Protocol):
+    """What the pair engine asks of a lambda weight."""
+
+    def item_gains(self, labels: Tensor, mask: Tensor) -> Tensor:
+        """What each item is worth, (B, L)."""
+
+    def pair_weights(self, first: RankedItems, second: RankedItems) -> Tensor:
+        """The weight of each pair, in the shape to which the two broadcast; ``first`` is the better item."""
+
+
+def ranked_items(weight: PairWeight, labels: Tensor, scores: Tensor, mask: Tensor) -> RankedItems:
+    """The items (B, L) of a list in the present order of their scores, without gradient."""
+    labels, scores = ops.stop_gradient(labels), ops.stop_gradient(scores)
+    return RankedItems(weight.item_gains(labels, mask), lists.mean_ranks(labels, scores, mask))
+
+
+def rank_distance_factor(first: Tensor, second: Tensor, discount: Discount, k: int | None) -> Tensor:
+    """|d(n) - d(n + 1)| for two ranks n apart (LambdaLoss); 0 where both lie beyond ``k``."""
+    distance = ops.abs(first - second)
+    apart = ops.where(distance > 0, distance, 1.0)
+    factor = ops.where(distance > 0, ops.abs(discount(apart) - discount(apart + 1)), 0.0)
+    return factor * _reaches(first, second, k)
+
+
+def swap_factor(first: Tensor, second: Tensor, discount: Discount, k: int | None) -> Tensor:
+    """|d(r_i) - d(r_j)| (LambdaMART), with a discount of 0 beyond ``k``."""
+    return ops.abs(discount(first) * cutoff(first, k) - discount(second) * cutoff(second, k))
+
+
+def rank_distance_factor_v2(first: Tensor, second: Tensor, discount: Discount, k: int | None) -> Tensor:
+    """|d(n) - d(n + 1)| for two ranks n apart, divided by 1 - d(r) where the greater rank r lies beyond ``k``."""
+    factor = rank_distance_factor(first, second, discount, None)
+    if k is None:
+        return factor
+    greater = ops.maximum(ops.maximum(first, second), 2.0)
+    return factor * ops.where(greater > k, 1 / (1 - discount(greater)), 1.0)
+
+
+def across_cutoff_factor(first: Tensor, second: Tensor, k: int) -> Tensor:
+    """1 where one rank is at most ``k`` and the other is not, else 0."""
+    return ops.abs(cutoff(first, k) - cutoff(second, k))
+
+
+def neighbor_factor(first: Tensor, second: Tensor) -> Tensor:
+    """1 where two ranks are next to each other, else 0."""
+    distance = ops.abs(first - second)
+    return ops.cast(ops.equal(distance, 1.0), distance.dtype)
+
+
+def _reaches(first: Tensor, second: Tensor, k: int | None) -> Tensor:
+    """1 where the smaller rank is at most ``k``, else 0."""
+    return cutoff(ops.minimum(first, second), k)
