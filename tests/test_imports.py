@@ -29,10 +29,11 @@ assert "tensorflow" not in sys.modules, "TensorFlow was loaded"
 ALLOWED = {
     "version": set(),
     "errors": set(),
+    "config": set(),
     "functional": {"errors"},
     "inputs": {"errors", "functional"},
-    "losses": {"errors", "functional", "inputs"},
-    "metrics": {"errors", "functional", "inputs"},
+    "losses": {"config", "errors", "functional", "inputs"},
+    "metrics": {"config", "errors", "functional", "inputs"},
     "retrieval": {"errors", "functional", "inputs"},
     "layers": {"errors", "functional"},
     "models": {"errors", "functional", "layers"},
