@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from laws import cases, layouts
 
 import tfrankloss
 from tfrankloss import InBatchSoftmaxLoss, functional, losses, metrics
@@ -11,8 +12,8 @@ pytestmark = pytest.mark.backends
 
 Y, S = np.ones((3, 4), "float32"), np.zeros((3, 4), "float32")
 
-LIST_LOSSES = [getattr(losses, name) for name in losses.__all__ if name not in ("RankingLoss", "InBatchSoftmaxLoss")]
-METRICS = [getattr(metrics, name) for name in metrics.__all__ if name != "RankingMetric"]
+LIST_LOSSES = [case.cls for case in cases.DEFAULT_LOSSES if type(case.layout) is layouts.Lists]
+METRICS = cases.METRIC_CLASSES
 both = pytest.mark.parametrize("cls", LIST_LOSSES + METRICS, ids=lambda cls: cls.__name__)
 
 
@@ -175,6 +176,6 @@ def test_an_abstract_base_cannot_be_built():
 
 
 def test_no_public_name_is_missing():
-    for name in losses.__all__ + metrics.__all__:
-        if name not in ("RankingLoss", "RankingMetric"):
-            assert name in tfrankloss.__all__, name
+    for cls in cases.LOSS_CLASSES + cases.METRIC_CLASSES:
+        assert getattr(tfrankloss, cls.__name__) is cls
+        assert cls.__name__ in tfrankloss.__all__

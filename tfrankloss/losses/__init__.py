@@ -24,6 +24,8 @@ from tfrankloss.losses.pairwise import (
     PairwiseSoftZeroOneLoss,
     RankNetLoss,
 )
+from tfrankloss.losses.registry import get
+from tfrankloss.losses.weighted_sum import WeightedSumLoss
 
 __all__ = [
     "DCGLambdaWeight",
@@ -48,5 +50,7 @@ __all__ = [
     "RankNetLoss",
     "RankingLoss",
     "SoftmaxLoss",
+    "WeightedSumLoss",
     "YetiDCGLambdaWeight",
+    "get",
 ]

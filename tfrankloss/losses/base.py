@@ -48,6 +48,8 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
         """The reduced loss; ``sample_weight`` is (), (B,) or (B, 1) for lists and (B, L) for items."""
         with keras.name_scope(self.name):
             values, weights = self.list_losses(y_true, y_pred, sample_weight)
+            if weights is None and sample_weight is not None and self.reduction == "mean_with_sample_weight":
+                values, weights = self._per_weight(values, y_true, y_pred, sample_weight)
             return self._reduce(values, values, sample_weight=weights)
 
     def call(self, y_true: Any, y_pred: Any) -> Tensor:
@@ -55,22 +57,20 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
         return self.list_losses(y_true, y_pred, None)[0]
 
     def list_losses(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
-        """The loss (B,) of each list with its items weighed, and the weights (B,) of the lists.
-
-        With item weights, which are inside the losses already, a list weighs 1; ``mean_with_sample_weight`` then
-        divides by the mean item weight of each list, as if it had been given for the list.
-        """
-        dtype = lists.computing_dtype(self.dtype)
-        batch = inputs.read_lists(y_true, y_pred, sample_weight, dtype, self.score_columns)
+        """The loss (B,) of each list with its items weighed, and the weights (B,) of the lists, or None for 1."""
+        batch = self._read(y_true, y_pred, sample_weight)
         losses = self.item_losses(batch.labels, self.scaled(batch.scores, batch.mask), batch.mask)
-        weights = batch.list_weights
         if batch.item_weights is not None:
             losses = losses * ops.where(batch.mask, batch.item_weights, 0.0)
-        values = ops.sum(losses, axis=1)
-        if batch.item_weights is not None and self.reduction == "mean_with_sample_weight":
-            weights = inputs.mean_item_weight(batch)
-            values = ops.where(weights > 0, values / ops.where(weights > 0, weights, 1.0), 0.0)
-        return values, weights
+        return ops.sum(losses, axis=1), batch.list_weights
+
+    def _read(self, y_true: Any, y_pred: Any, sample_weight: Any) -> inputs.ListBatch:
+        return inputs.read_lists(y_true, y_pred, sample_weight, lists.computing_dtype(self.dtype), self.score_columns)
+
+    def _per_weight(self, values: Tensor, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Tensor]:
+        """The loss of each list divided by the mean weight of its items, and that weight, as if given for the list."""
+        weights = inputs.mean_item_weight(self._read(y_true, y_pred, sample_weight))
+        return ops.where(weights > 0, values / ops.where(weights > 0, weights, 1.0), 0.0), weights
 
     def scaled(self, scores: Tensor, mask: Tensor) -> Tensor:
         """Scores divided by the temperature; from their largest down, where only differences matter."""
