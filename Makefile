@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := tfrankloss tests examples
 
-.PHONY: help demo test test-backends laws check format lint types clean
+.PHONY: help demo test test-backends parity laws check format lint types clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -36,6 +36,9 @@ test: $(VENV)/.test ## all tests on TensorFlow, then the backend-neutral ones on
 
 test-backends: $(VENV)/.torch ## the backend-neutral tests on torch
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 -m backends
+
+parity: $(VENV)/.test ## write docs/parity.md: every row against TensorFlow Ranking and rax, measured
+	cd tests && TF_USE_LEGACY_KERAS=1 TF_CPP_MIN_LOG_LEVEL=3 KERAS_BACKEND=tensorflow ../$(BIN)/python -m parity.page
 
 laws: $(VENV)/.test ## every law of the losses and metrics on 200 random examples each, on TensorFlow and JAX
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 tests/laws --sweep

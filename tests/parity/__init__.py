@@ -1,0 +1,1 @@
+"""Every loss, lambda weight and metric beside its peer: what `docs/parity.md` is made of."""
