@@ -8,6 +8,7 @@ import keras
 from tfrankloss import errors
 from tfrankloss.losses.base import RankingLoss
 from tfrankloss.losses.weighted_sum import WeightedSumLoss
+from tfrankloss.names import concrete_subclasses, parts_of
 
 # Names that TensorFlow Ranking gave to what has another one here.
 OTHER_NAMES = {"pairwise_logistic_loss": "rank_net_loss", "coupled_rankdistil_loss": "coupled_rank_distil_loss"}
@@ -38,8 +39,8 @@ def get(identifier: str | dict[str, Any] | RankingLoss, **settings: Any) -> Rank
         [0.7, 0.3]
     """
     errors.check_kind("identifier", identifier, (str, dict, RankingLoss), "a name, a config or a ranking loss")
-    parts = identifier.split(",") if isinstance(identifier, str) else []
-    single = len(parts) == 1 and ":" not in parts[0]
+    parts = parts_of(identifier) if isinstance(identifier, str) else []
+    single = len(parts) == 1 and parts[0].weight is None
     if settings and not single:
         raise ValueError(f"`settings` must be given with a single name only. Received: identifier={identifier!r}")
     if isinstance(identifier, RankingLoss):
@@ -47,9 +48,9 @@ def get(identifier: str | dict[str, Any] | RankingLoss, **settings: Any) -> Rank
     if isinstance(identifier, dict):
         return keras.saving.deserialize_keras_object(identifier)
     if single:
-        return _class(parts[0])(**settings)
-    names, weights = zip(*(_weighted(part) for part in parts), strict=True)
-    return WeightedSumLoss([_class(name)() for name in names], weights)
+        return _class(parts[0].name)(**settings)
+    weights = [1.0 if part.weight is None else part.weight for part in parts]
+    return WeightedSumLoss([_class(part.name)() for part in parts], weights)
 
 
 def names() -> list[str]:
@@ -67,31 +68,9 @@ def names() -> list[str]:
 
 
 def _classes() -> dict[str, Any]:
-    """The losses of this package that can be made without arguments, by default name."""
-    found = {}
-    for cls in _subclasses(RankingLoss):
-        parameters = inspect.signature(cls).parameters
-        own = cls.__module__.startswith(__package__) and not inspect.isabstract(cls)
-        if own and all(parameter.default is not parameter.empty for parameter in parameters.values()):
-            found[parameters["name"].default] = cls
-    return found
-
-
-def _subclasses(cls: Any) -> list[Any]:
-    return [sub for child in cls.__subclasses__() for sub in (child, *_subclasses(child))]
+    return {inspect.signature(cls).parameters["name"].default: cls for cls in concrete_subclasses(RankingLoss)}
 
 
 def _class(name: str) -> Any:
-    name = name.strip()
     errors.check_choice("identifier", name, names())
     return _classes()[OTHER_NAMES.get(name, name)]
-
-
-def _weighted(part: str) -> tuple[str, float]:
-    """The name and the weight of one part, "name" or "name:weight"."""
-    name, colon, weight = part.partition(":")
-    try:
-        value = float(weight) if colon else 1.0
-    except ValueError:
-        raise ValueError(f"`identifier` must hold numbers as weights. {errors.received('weight', weight)}") from None
-    return name, value
