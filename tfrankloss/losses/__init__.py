@@ -17,6 +17,7 @@ from tfrankloss.losses.lambda_weights import (
     YetiDCGLambdaWeight,
 )
 from tfrankloss.losses.listwise import KLListwiseLoss, ListMLELoss, ListNetLoss, SoftmaxLoss
+from tfrankloss.losses.metric_learning import NPairLoss
 from tfrankloss.losses.pairwise import (
     PairwiseHingeLoss,
     PairwiseLogisticLoss,
@@ -24,8 +25,10 @@ from tfrankloss.losses.pairwise import (
     PairwiseSoftZeroOneLoss,
     RankNetLoss,
 )
+from tfrankloss.losses.sampled import BPRLoss, SampledSoftmaxLoss, TripletLoss
 
 __all__ = [
+    "BPRLoss",
     "DCGLambdaWeight",
     "InBatchSoftmaxLoss",
     "KLListwiseLoss",
@@ -40,6 +43,7 @@ __all__ = [
     "NDCGLoss1LambdaWeight",
     "NDCGLoss2LambdaWeight",
     "NDCGLoss2PlusPlusLambdaWeight",
+    "NPairLoss",
     "PairwiseHingeLoss",
     "PairwiseLogisticLoss",
     "PairwiseMSELoss",
@@ -47,6 +51,8 @@ __all__ = [
     "PrecisionLambdaWeight",
     "RankNetLoss",
     "RankingLoss",
+    "SampledSoftmaxLoss",
     "SoftmaxLoss",
+    "TripletLoss",
     "YetiDCGLambdaWeight",
 ]
