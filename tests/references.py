@@ -212,7 +212,29 @@ def _group_losses(labels, log_weights, label, places, ties, top_k):
     return np.where(group, (weights * denominators).mean() - weights.mean() * log_weights, 0.0)
 
 
+def sampled_softmax(labels, scores):
+    losses = np.zeros(len(labels))
+    if labels[0] > 0:
+        losses[0] = logsumexp(scores) - scores[0]
+    return losses
+
+
+def against_negatives(gap_loss):
+    """The loss of the gaps between the first item and each other one, all of it with the first."""
+
+    def loss(labels, scores, pair_reduction="sum", **settings):
+        losses = np.zeros(len(labels))
+        gaps = [scores[0] - other for other in scores[1:]]
+        if labels[0] > 0 and gaps:
+            total = sum(gap_loss(gap, **settings) for gap in gaps)
+            losses[0] = total / len(gaps) if pair_reduction == "mean" else total
+        return losses
+
+    return loss
+
+
 LOSSES = {
+    "BPRLoss": against_negatives(lambda gap: softplus(-gap)),
     "KLListwiseLoss": kl_listwise_loss,
     "ListMLELoss": list_mle_loss,
     "ListNetLoss": list_net_loss,
@@ -220,8 +242,12 @@ LOSSES = {
     "PairwiseMSELoss": pairwise_mse_loss,
     "PairwiseSoftZeroOneLoss": pairwise_soft_zero_one_loss,
     "RankNetLoss": rank_net_loss,
+    "SampledSoftmaxLoss": sampled_softmax,
     "SoftmaxLoss": softmax_loss,
+    "TripletLoss": against_negatives(lambda gap, margin=1.0: max(0.0, margin - gap)),
 }
+# Losses of lists that are nothing without their first item.
+POSITIVE_FIRST = ("BPRLoss", "SampledSoftmaxLoss", "TripletLoss")
 
 
 def list_value(name, labels, scores, weights=None, temperature=1.0, ranked_by=None, **settings):
@@ -232,7 +258,7 @@ def list_value(name, labels, scores, weights=None, temperature=1.0, ranked_by=No
     labels, scores = np.asarray(labels, "float64"), np.asarray(scores, "float64")
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, "float64")
     kept = (labels >= 0) & (weights != 0)
-    if not kept.any():
+    if not kept.any() or (name in POSITIVE_FIRST and not kept[0]):
         return 0.0
     if ranked_by is not None:
         settings["ranked_by"] = np.asarray(ranked_by, "float64")[kept]
@@ -274,7 +300,23 @@ def in_batch_softmax(y_true, y_pred, targets="relevance", similarity="dot", dupl
     return losses
 
 
-ROW_LOSSES = {"InBatchSoftmaxLoss": in_batch_softmax}
+def n_pair(y_true, y_pred, similarity="dot", temperature=1.0, embedding_penalty=0.0):
+    """The losses of the rows of a batch of (B, 2, D) embeddings with classes."""
+    y_pred = np.asarray(y_pred, "float64")
+    classes = np.asarray(y_true).reshape(-1)
+    losses = np.zeros(len(y_pred))
+    for row, (anchor, positive) in enumerate(y_pred):
+        others = [other for other in range(len(y_pred)) if classes[other] >= 0 and classes[other] != classes[row]]
+        if classes[row] < 0 or not others:
+            continue
+        own = similarity_of(anchor, positive, similarity) / temperature
+        gaps = [similarity_of(anchor, y_pred[other, 1], similarity) / temperature - own for other in others]
+        penalty = embedding_penalty * np.mean([anchor @ anchor, positive @ positive])
+        losses[row] = logsumexp([0.0, *gaps]) + penalty
+    return losses
+
+
+ROW_LOSSES = {"InBatchSoftmaxLoss": in_batch_softmax, "NPairLoss": n_pair}
 
 
 # Metrics: labels in ranked order, to the value of the list. Ties are averaged over all their orders.

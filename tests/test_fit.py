@@ -31,7 +31,8 @@ def task(layout, random):
     """A model, and a batch from which it can learn; one list is padding."""
     if isinstance(layout, layouts.Rows):
         features = random.normal(size=(2 * BATCH, 1, FEATURES)).repeat(2, axis=1)
-        return two_rows(), features.astype("float32"), np.ones(2 * BATCH, "float32")
+        targets = np.arange(2 * BATCH, dtype="int32") if layout.ids else np.ones(2 * BATCH, "float32")
+        return two_rows(), features.astype("float32"), targets
     features = random.normal(size=(2 * BATCH, LENGTH, FEATURES)).astype("float32")
     labels = np.clip(np.round(features[..., 0] + 1), 0, 3).astype("float32")
     labels[0], labels[1, 2:] = -1, -1

@@ -5,16 +5,20 @@
 
 from tfrankloss import functional, layers, losses, metrics, models, retrieval
 from tfrankloss.losses import (
+    BPRLoss,
     InBatchSoftmaxLoss,
     KLListwiseLoss,
     ListMLELoss,
     ListNetLoss,
+    NPairLoss,
     PairwiseHingeLoss,
     PairwiseLogisticLoss,
     PairwiseMSELoss,
     PairwiseSoftZeroOneLoss,
     RankNetLoss,
+    SampledSoftmaxLoss,
     SoftmaxLoss,
+    TripletLoss,
 )
 from tfrankloss.metrics import MRR, NDCG, MeanAveragePrecision, PrecisionAtK, RecallAtK
 from tfrankloss.version import __version__
@@ -22,11 +26,13 @@ from tfrankloss.version import __version__
 __all__ = [
     "MRR",
     "NDCG",
+    "BPRLoss",
     "InBatchSoftmaxLoss",
     "KLListwiseLoss",
     "ListMLELoss",
     "ListNetLoss",
     "MeanAveragePrecision",
+    "NPairLoss",
     "PairwiseHingeLoss",
     "PairwiseLogisticLoss",
     "PairwiseMSELoss",
@@ -34,7 +40,9 @@ __all__ = [
     "PrecisionAtK",
     "RankNetLoss",
     "RecallAtK",
+    "SampledSoftmaxLoss",
     "SoftmaxLoss",
+    "TripletLoss",
     "__version__",
     "functional",
     "layers",

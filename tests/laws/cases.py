@@ -61,6 +61,12 @@ TOGETHER = {
         {"targets": "candidate_ids", "duplicates": "positive", "similarity": "cosine", "temperature": 0.2},
         {"targets": "candidate_ids", "duplicates": "negative", "similarity": "euclidean"},
     ],
+    "BPRLoss": [{"pair_reduction": "mean", "temperature": 2.0}],
+    "NPairLoss": [
+        {"similarity": "cosine", "temperature": 0.2, "embedding_penalty": 0.25},
+        {"similarity": "euclidean", "embedding_penalty": 0.5},
+    ],
+    "TripletLoss": [{"margin": 0.75, "pair_reduction": "mean", "temperature": 2.0}],
     "NDCG": [{"k": 3, "gain": "linear", "discount": "reciprocal", "empty": "skip"}],
     "MRR": [{"k": 2, "threshold": 2.0, "empty": "one"}],
     "PrecisionAtK": [{"k": 3, "threshold": 2.0, "empty": "skip"}],
@@ -73,6 +79,7 @@ EXCEPTIONS = {
     ("one grade teaches nothing", "class", "PairwiseMSELoss"): "items of one grade should score alike there",
     ("finite at any score", "class", "PairwiseMSELoss"): "squares of 1e30 are not numbers of float32",
     ("smooth wherever scores are drawn", "class", "PairwiseHingeLoss"): "gaps may be drawn that equal the margin",
+    ("smooth wherever scores are drawn", "class", "TripletLoss"): "gaps may be drawn that equal the margin",
     ("one grade teaches nothing", "ties", "half"): "tied items are pairs there, with target 1/2",
     ("one grade teaches nothing", "ties", "random"): "ties are put in a random order, which then counts",
     ("one grade teaches nothing", "ties", "position"): "ties are put in the order of the input, which then counts",
@@ -111,9 +118,12 @@ class Case:
     def layout(self):
         if issubclass(self.cls, losses.InBatchSoftmaxLoss):
             return layouts.Rows(ids=self.settings.get("targets") == "candidate_ids")
+        if issubclass(self.cls, losses.NPairLoss):
+            return layouts.Rows(ids=True, negatives=0)
         positive = self.settings.get("score_transform") == "identity"
         return layouts.Lists(
             positive_scores=positive,
+            positive_first=issubclass(self.cls, (losses.BPRLoss, losses.SampledSoftmaxLoss, losses.TripletLoss)),
             distinct_labels=not self.has("ties have no order"),
             largest_score=3.4e38 if self.has("finite at any score") else 1e15,
         )

@@ -44,9 +44,14 @@ def quarters(lowest, highest):
 
 @dataclass(frozen=True)
 class Lists:
-    """Labels and scores (B, L), padding where a label is below 0."""
+    """Labels and scores (B, L), padding where a label is below 0.
+
+    With ``positive_first`` column 0 has a meaning of its own: it stays first, whatever is padded or put in another
+    order.
+    """
 
     positive_scores: bool = False
+    positive_first: bool = False
     distinct_labels: bool = False
     largest_score: float = 3.4e38
     shape = (3, 5)
@@ -86,6 +91,8 @@ class Lists:
         source = np.full((lists, total), -1)
         for row in range(lists):
             places = np.sort(generator.choice(total, length, replace=False))
+            if self.positive_first:
+                places[0] = 0
             y_true[row, places] = batch.y_true[row]
             y_pred[row, places] = batch.y_pred[row]
             source[row, places] = row * length + np.arange(length)
@@ -93,7 +100,10 @@ class Lists:
 
     def permute(self, batch, generator):
         """The batch with the items of each list in another order."""
-        order = np.argsort(generator.random(self.shape), axis=1)
+        keys = generator.random(self.shape)
+        if self.positive_first:
+            keys[:, 0] = -1
+        order = np.argsort(keys, axis=1)
         source = order + np.arange(self.shape[0])[:, None] * self.shape[1]
         y_true, y_pred = (np.take_along_axis(values, order, axis=1) for values in batch)
         return Rearranged(y_true, y_pred, source, np.arange(self.shape[0]))
@@ -101,7 +111,7 @@ class Lists:
     def uninformative(self, one_grade):
         """Lists with nothing to learn: one item, all padding and, if asked for, items of one grade."""
         y_true = np.full((4, 5), -1, "float32")
-        y_true[0, 2] = 1
+        y_true[0, 0 if self.positive_first else 2] = 1
         y_true[1] = 0 if one_grade else -1
         y_true[2, 1] = 0
         scores = np.linspace(0.5, 3, 20).reshape(4, 5).astype("float32")
@@ -113,14 +123,18 @@ class Rows:
     """Targets and embeddings (B, 2 + K, D), padding in rows with a target below 0."""
 
     ids: bool = False
-    shape = (4, 3, 2)
+    negatives: int = 1
     padding = 2
     # Embeddings whose products are finite: of others float32 has no similarity.
     huge = (-1e15, -1e10, -1e4, 0.0, 1e-30, 1e4, 1e10, 1e15)
 
+    @property
+    def shape(self):
+        return (4, 2 + self.negatives, 2)
+
     def _targets(self):
         if self.ids:
-            return st_numpy.arrays("int32", (4, 2), elements=st.integers(0, 3), fill=st.nothing())
+            return st_numpy.arrays("int32", (4, 1 + self.negatives), elements=st.integers(0, 3), fill=st.nothing())
         return st_numpy.arrays("float32", (4, 1), elements=st.integers(0, 2), fill=st.nothing())
 
     def batches(self):
@@ -135,7 +149,7 @@ class Rows:
         embeddings = generator.normal(size=self.shape)
         # Away from the zero vector, where the cosine bends too fast for finite differences.
         embeddings = (embeddings + 0.5 * np.sign(embeddings)) * np.sqrt(scale)
-        y_true = generator.integers(0, 3, (4, 2) if self.ids else (4, 1))
+        y_true = generator.integers(0, 3, (4, 1 + self.negatives) if self.ids else (4, 1))
         return Batch(y_true.astype("int32" if self.ids else "float32"), embeddings.astype("float32"))
 
     def pad(self, batch, generator, junk):

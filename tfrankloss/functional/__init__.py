@@ -7,6 +7,7 @@ reduction and state.
 
 from tfrankloss.functional.in_batch import in_batch_scores, in_batch_softmax_loss
 from tfrankloss.functional.listwise import kl_listwise_loss, list_net_loss, softmax_loss
+from tfrankloss.functional.metric_learning import n_pair_loss
 from tfrankloss.functional.metrics import average_precision, ndcg, precision_at_k, recall_at_k, reciprocal_rank
 from tfrankloss.functional.pairwise import (
     pairwise_hinge_loss,
@@ -16,16 +17,19 @@ from tfrankloss.functional.pairwise import (
     rank_net_loss,
 )
 from tfrankloss.functional.plackett_luce import list_mle_loss
+from tfrankloss.functional.sampled import bpr_loss, sampled_softmax_loss, triplet_loss
 from tfrankloss.functional.similarity import l2_normalize
 
 __all__ = [
     "average_precision",
+    "bpr_loss",
     "in_batch_scores",
     "in_batch_softmax_loss",
     "kl_listwise_loss",
     "l2_normalize",
     "list_mle_loss",
     "list_net_loss",
+    "n_pair_loss",
     "ndcg",
     "pairwise_hinge_loss",
     "pairwise_mse_loss",
@@ -35,5 +39,7 @@ __all__ = [
     "rank_net_loss",
     "recall_at_k",
     "reciprocal_rank",
+    "sampled_softmax_loss",
     "softmax_loss",
+    "triplet_loss",
 ]

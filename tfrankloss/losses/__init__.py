@@ -17,6 +17,7 @@ from tfrankloss.losses.lambda_weights import (
     YetiDCGLambdaWeight,
 )
 from tfrankloss.losses.listwise import KLListwiseLoss, ListMLELoss, ListNetLoss, SoftmaxLoss
+from tfrankloss.losses.metric_learning import NPairLoss
 from tfrankloss.losses.pairwise import (
     PairwiseHingeLoss,
     PairwiseLogisticLoss,
@@ -25,9 +26,11 @@ from tfrankloss.losses.pairwise import (
     RankNetLoss,
 )
 from tfrankloss.losses.registry import get
+from tfrankloss.losses.sampled import BPRLoss, SampledSoftmaxLoss, TripletLoss
 from tfrankloss.losses.weighted_sum import WeightedSumLoss
 
 __all__ = [
+    "BPRLoss",
     "DCGLambdaWeight",
     "InBatchSoftmaxLoss",
     "KLListwiseLoss",
@@ -42,6 +45,7 @@ __all__ = [
     "NDCGLoss1LambdaWeight",
     "NDCGLoss2LambdaWeight",
     "NDCGLoss2PlusPlusLambdaWeight",
+    "NPairLoss",
     "PairwiseHingeLoss",
     "PairwiseLogisticLoss",
     "PairwiseMSELoss",
@@ -49,8 +53,10 @@ __all__ = [
     "PrecisionLambdaWeight",
     "RankNetLoss",
     "RankingLoss",
+    "SampledSoftmaxLoss",
     "SoftmaxLoss",
     "WeightedSumLoss",
+    "TripletLoss",
     "YetiDCGLambdaWeight",
     "get",
 ]
