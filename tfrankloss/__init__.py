@@ -5,15 +5,20 @@
 
 from tfrankloss import functional, layers, losses, metrics, models, retrieval
 from tfrankloss.losses import (
+    ClickEMLoss,
     InBatchSoftmaxLoss,
     KLListwiseLoss,
     ListMLELoss,
     ListNetLoss,
+    MeanSquaredLoss,
+    MixtureEMLoss,
+    OrdinalLoss,
     PairwiseHingeLoss,
     PairwiseLogisticLoss,
     PairwiseMSELoss,
     PairwiseSoftZeroOneLoss,
     RankNetLoss,
+    SigmoidCrossEntropyLoss,
     SoftmaxLoss,
 )
 from tfrankloss.metrics import MRR, NDCG, MeanAveragePrecision, PrecisionAtK, RecallAtK
@@ -22,11 +27,15 @@ from tfrankloss.version import __version__
 __all__ = [
     "MRR",
     "NDCG",
+    "ClickEMLoss",
     "InBatchSoftmaxLoss",
     "KLListwiseLoss",
     "ListMLELoss",
     "ListNetLoss",
     "MeanAveragePrecision",
+    "MeanSquaredLoss",
+    "MixtureEMLoss",
+    "OrdinalLoss",
     "PairwiseHingeLoss",
     "PairwiseLogisticLoss",
     "PairwiseMSELoss",
@@ -34,6 +43,7 @@ __all__ = [
     "PrecisionAtK",
     "RankNetLoss",
     "RecallAtK",
+    "SigmoidCrossEntropyLoss",
     "SoftmaxLoss",
     "__version__",
     "functional",

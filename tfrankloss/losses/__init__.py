@@ -1,6 +1,7 @@
 """Ranking losses as Keras classes, for ``model.compile(loss=...)``."""
 
 from tfrankloss.losses.base import RankingLoss
+from tfrankloss.losses.click_models import ClickEMLoss, MixtureEMLoss
 from tfrankloss.losses.in_batch import InBatchSoftmaxLoss
 from tfrankloss.losses.lambda_weights import (
     DCGLambdaWeight,
@@ -24,8 +25,10 @@ from tfrankloss.losses.pairwise import (
     PairwiseSoftZeroOneLoss,
     RankNetLoss,
 )
+from tfrankloss.losses.pointwise import MeanSquaredLoss, OrdinalLoss, SigmoidCrossEntropyLoss
 
 __all__ = [
+    "ClickEMLoss",
     "DCGLambdaWeight",
     "InBatchSoftmaxLoss",
     "KLListwiseLoss",
@@ -35,11 +38,14 @@ __all__ = [
     "ListMLELoss",
     "ListNetLoss",
     "MRRLambdaWeight",
+    "MeanSquaredLoss",
+    "MixtureEMLoss",
     "NDCGLambdaWeight",
     "NDCGLambdaWeightV2",
     "NDCGLoss1LambdaWeight",
     "NDCGLoss2LambdaWeight",
     "NDCGLoss2PlusPlusLambdaWeight",
+    "OrdinalLoss",
     "PairwiseHingeLoss",
     "PairwiseLogisticLoss",
     "PairwiseMSELoss",
@@ -47,6 +53,7 @@ __all__ = [
     "PrecisionLambdaWeight",
     "RankNetLoss",
     "RankingLoss",
+    "SigmoidCrossEntropyLoss",
     "SoftmaxLoss",
     "YetiDCGLambdaWeight",
 ]
