@@ -161,6 +161,7 @@ def _check_row_lengths(name: str, value: Any, y_pred: Any) -> None:
     """Raise unless two ragged tensors have rows of the same lengths; inside a graph, when it runs."""
     import tensorflow as tf
 
+    errors.check_rank(name, value.shape, 2, LIST_SHAPE)
     errors.check_same_shape(name, value.shape[:1], "y_pred", y_pred.shape[:1])
     message = f"`{name}` and `y_pred` must have rows of the same lengths."
     if not tf.executing_eagerly():
