@@ -79,7 +79,9 @@ def test_shapes_of_lists_of_columns(cls, y_true, columns, weight, argument, rule
 @pytest.mark.parametrize("cls", [cls for cls in COLUMN_LOSSES if isinstance(cls().score_columns, int)])
 def test_number_of_columns(cls):
     columns = cls().score_columns
-    with pytest.raises(ValueError, match=rf"^`y_pred` must have shape \(batch, list_size, {columns}\). Received: y_pred"):
+    with pytest.raises(
+        ValueError, match=rf"^`y_pred` must have shape \(batch, list_size, {columns}\). Received: y_pred"
+    ):
         cls()(Y, np.zeros((3, 4, columns + 1), "float32"))
 
 
@@ -114,13 +116,13 @@ def test_ragged_rows_of_other_lengths(cls):
 
     made = cls()
     call = made if isinstance(made, keras.losses.Loss) else made.update_state
-    labels = tf.ragged.constant([[1.0, 2.0], [1.0, 3.0]])
-    scores = labels.with_flat_values(tf.constant(scores_for(cls, labels.flat_values.numpy())))
+    full = tf.ragged.constant([[1.0, 2.0], [1.0, 3.0]])
+    scores = full.with_flat_values(tf.constant(scores_for(cls, full.flat_values.numpy())))
     short, shorter = tf.ragged.constant([[1.0, 2.0], [1.0]]), tf.ragged.constant([[1.0, 2.0]])
     for labels, weights, message in (
         (short, None, r"`y_true` and `y_pred` must have rows of the same lengths.*y_true=\[2, 1\], y_pred=\[2, 2\]"),
         (shorter, None, r"`y_true` and `y_pred` must have the same shape.*y_true.shape=\(1,\)"),
-        (labels, short, "`sample_weight` and `y_pred` must have rows of the same lengths"),
+        (full, short, "`sample_weight` and `y_pred` must have rows of the same lengths"),
     ):
         with pytest.raises(ValueError, match=message):
             call(labels, scores, weights)
@@ -148,7 +150,9 @@ def test_ragged_scores_whose_items_are_rows(cls):
         loss(labels, uneven)
     with pytest.raises(tf.errors.InvalidArgumentError, match="`y_pred` must have equally many scores for every item"):
         tf.function(loss, autograph=False)(labels, uneven)
-    with pytest.raises(ValueError, match=r"`y_true` must have shape \(batch, list_size\). Received: y_true.shape=\(3, "):
+    with pytest.raises(
+        ValueError, match=r"`y_true` must have shape \(batch, list_size\). Received: y_true.shape=\(3, "
+    ):
         loss(tf.ragged.constant([[[1.0], [0.0]], [[0.0]], []]), flat)
 
 

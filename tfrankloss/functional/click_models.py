@@ -1,8 +1,8 @@
 """Click models: losses of several scores per item that explain clicks together, learned by expectation maximization.
 
 The posterior of what is not seen, given the clicks, carries no gradient: it is the E step, and the loss the M step.
-Every function takes clicks as ``labels`` (B, L), ``scores`` (B, L, columns) and an optional boolean ``mask`` and returns
-the loss of each item, (B, L).
+Every function takes clicks as ``labels`` (B, L), ``scores`` (B, L, columns) and an optional boolean ``mask`` and
+returns the loss of each item, (B, L).
 """
 
 from typing import Any
