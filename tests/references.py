@@ -3,6 +3,7 @@
 Nothing here comes from the package, and no constant is shared with it. A reference sees one list without padding.
 """
 
+import inspect
 import itertools
 import math
 
@@ -54,12 +55,12 @@ def kl_listwise_loss(labels, scores, label_temperature=1.0, labels_are_probabili
 def pairwise(gap_loss, tied=0.0):
     """A pairwise loss: ``gap_loss`` of the gaps of scores and of labels, and the weight of a pair of equal labels.
 
-    Lambda weights follow the ranks of ``ranked_by``, and stay when the scores are moved to find a slope.
+    Lambda weights follow the ranks of ``held_at``, and stay when the scores are moved to find a slope.
     """
 
-    def loss(labels, scores, pairs="graded", pair_reduction="sum", lambda_weight=None, ranked_by=None, **settings):
+    def loss(labels, scores, pairs="graded", pair_reduction="sum", lambda_weight=None, held_at=None, **settings):
         classes = (labels > 0).astype("float64") if pairs == "binary" else labels
-        weight_of = pair_weight_of(lambda_weight, labels, scores if ranked_by is None else ranked_by)
+        weight_of = pair_weight_of(lambda_weight, labels, scores if held_at is None else held_at)
         of_ties = {"half": 0.5, "skip": 0.0, None: tied}[settings.pop("ties", None)]
         losses, count = np.zeros(len(labels)), 0.0
         for i, j in itertools.permutations(range(len(labels)), 2):
@@ -233,16 +234,76 @@ def against_negatives(gap_loss):
     return loss
 
 
+def cross_entropy(target, score):
+    """-log of the probability of what is True with probability ``target``, under log-odds ``score``."""
+    return target * softplus(-score) + (1 - target) * softplus(score)
+
+
+def pointwise(item_loss):
+    """A pointwise loss: ``item_loss`` of a label and its score."""
+
+    def loss(labels, scores, item_reduction="sum"):
+        losses = np.array([item_loss(y, s) for y, s in zip(labels, scores, strict=True)])
+        return losses / len(losses) if item_reduction == "mean" else losses
+
+    return loss
+
+
+sigmoid_cross_entropy_loss = pointwise(cross_entropy)
+mean_squared_loss = pointwise(lambda label, score: (score - label) ** 2)
+
+
+def ordinal_loss(labels, scores, ordinal_size=1, use_fraction_label=False):
+    losses = np.zeros(len(labels))
+    for item, grade in itertools.product(range(len(labels)), range(1, ordinal_size + 1)):
+        target = float(labels[item] >= grade)
+        if use_fraction_label and grade - 1 < labels[item] < grade:
+            target = labels[item] - (grade - 1)
+        losses[item] += cross_entropy(target, scores[item, grade - 1])
+    return losses
+
+
+def click_em_loss(labels, scores, exam_loss_weight=1.0, rel_loss_weight=1.0, held_at=None):
+    losses = np.zeros(len(labels))
+    for item, (label, pair) in enumerate(zip(labels, scores if held_at is None else held_at, strict=True)):
+        for side, weight in enumerate((exam_loss_weight, rel_loss_weight)):
+            # P(side | no click) = P(side) P(not other) / (P(side) P(not other) + P(not side)).
+            both = -softplus(-pair[side]) - softplus(pair[1 - side])
+            no_click = logsumexp([both, -softplus(pair[side])])
+            happened, did_not = math.exp(both - no_click), math.exp(-softplus(pair[side]) - no_click)
+            if label >= 1:
+                happened, did_not = 1.0, 0.0
+            score = scores[item, side]
+            losses[item] += weight * (happened * softplus(-score) + did_not * softplus(score))
+    return losses
+
+
+def mixture_em_loss(labels, scores, alpha=1.0, held_at=None):
+    if not labels.any():
+        return np.zeros(len(labels))
+
+    def of_models(scores):
+        return np.array([sum(map(cross_entropy, labels, column)) for column in scores.T])
+
+    posterior = np.exp(log_softmax(-alpha * of_models(scores if held_at is None else held_at)))
+    return (posterior * of_models(scores)).sum() * labels / labels.sum()
+
+
 LOSSES = {
     "BPRLoss": against_negatives(lambda gap: softplus(-gap)),
+    "ClickEMLoss": click_em_loss,
     "KLListwiseLoss": kl_listwise_loss,
     "ListMLELoss": list_mle_loss,
     "ListNetLoss": list_net_loss,
+    "MeanSquaredLoss": mean_squared_loss,
+    "MixtureEMLoss": mixture_em_loss,
+    "OrdinalLoss": ordinal_loss,
     "PairwiseHingeLoss": pairwise_hinge_loss,
     "PairwiseMSELoss": pairwise_mse_loss,
     "PairwiseSoftZeroOneLoss": pairwise_soft_zero_one_loss,
     "RankNetLoss": rank_net_loss,
     "SampledSoftmaxLoss": sampled_softmax,
+    "SigmoidCrossEntropyLoss": sigmoid_cross_entropy_loss,
     "SoftmaxLoss": softmax_loss,
     "TripletLoss": against_negatives(lambda gap, margin=1.0: max(0.0, margin - gap)),
 }
@@ -250,19 +311,21 @@ LOSSES = {
 POSITIVE_FIRST = ("BPRLoss", "SampledSoftmaxLoss", "TripletLoss")
 
 
-def list_value(name, labels, scores, weights=None, temperature=1.0, ranked_by=None, **settings):
+def list_value(name, labels, scores, weights=None, temperature=1.0, held_at=None, **settings):
     """The loss of one list: padding and items of weight 0 dropped, items weighed and summed.
 
-    Weights that follow the order of the scores, and have no gradient, follow that of ``ranked_by``.
+    What gets no gradient, such as lambda weights or the posterior of a click model, is computed from the scores
+    ``held_at``, so that moving ``scores`` alone finds the slope.
     """
     labels, scores = np.asarray(labels, "float64"), np.asarray(scores, "float64")
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, "float64")
     kept = (labels >= 0) & (weights != 0)
     if not kept.any() or (name in POSITIVE_FIRST and not kept[0]):
         return 0.0
-    if ranked_by is not None:
-        settings["ranked_by"] = np.asarray(ranked_by, "float64")[kept]
-    return float((weights[kept] * LOSSES[name](labels[kept], scores[kept] / temperature, **settings)).sum())
+    loss = LOSSES[name]
+    if held_at is not None and "held_at" in inspect.signature(loss).parameters:
+        settings["held_at"] = np.asarray(held_at, "float64")[kept] / temperature
+    return float((weights[kept] * loss(labels[kept], scores[kept] / temperature, **settings)).sum())
 
 
 def similarity_of(query, candidate, similarity):

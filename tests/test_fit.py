@@ -14,11 +14,13 @@ BATCH, LENGTH, FEATURES = 6, 4, 3
 METRICS = cases.METRIC_CLASSES
 
 
-def scorer():
-    """Scores (B, L) from features (B, L, F)."""
+def scorer(columns=None):
+    """Scores (B, L) or (B, L, columns) from features (B, L, F)."""
     features = keras.Input((LENGTH, FEATURES))
-    scores = keras.layers.Dense(1, kernel_initializer="zeros")(features)
-    return keras.Model(features, keras.layers.Reshape((LENGTH,), dtype=scores.dtype)(scores))
+    scores = keras.layers.Dense(columns or 1, kernel_initializer="zeros")(features)
+    if columns is None:
+        scores = keras.layers.Reshape((LENGTH,), dtype=scores.dtype)(scores)
+    return keras.Model(features, scores)
 
 
 def two_rows():
@@ -34,9 +36,9 @@ def task(layout, random):
         targets = np.arange(2 * BATCH, dtype="int32") if layout.ids else np.ones(2 * BATCH, "float32")
         return two_rows(), features.astype("float32"), targets
     features = random.normal(size=(2 * BATCH, LENGTH, FEATURES)).astype("float32")
-    labels = np.clip(np.round(features[..., 0] + 1), 0, 3).astype("float32")
+    labels = np.clip(np.round(features[..., 0] + 1), 0, layout.largest_label).astype("float32")
     labels[0], labels[1, 2:] = -1, -1
-    return scorer(), features, labels
+    return scorer(layout.columns), features, labels
 
 
 def weights_of(layout, shape):
@@ -125,19 +127,20 @@ def test_mixed_precision(case, random):
 def test_keras_mask_of_the_model(case, random):
     """Padding known to the model alone: its mask reaches the loss, whatever the labels there are."""
     features = keras.Input((LENGTH, FEATURES))
-    hidden = keras.layers.Dense(1)(keras.layers.Masking()(features))
-    model = keras.Model(features, DropLastAxis()(hidden))
-    model.compile(optimizer="adam", loss=case.make(), metrics=[metrics.NDCG()])
+    columns = case.layout.columns
+    scores = keras.layers.Dense(columns or 1)(keras.layers.Masking()(features))
+    model = keras.Model(features, scores if columns else DropLastAxis()(scores))
+    model.compile(optimizer="adam", loss=case.make(), metrics=[] if columns else [metrics.NDCG()])
     x = random.normal(size=(BATCH, LENGTH, FEATURES)).astype("float32")
     x[:, -1] = 0
-    labels = random.integers(0, 3, (BATCH, LENGTH)).astype("float32")
+    labels = random.integers(0, case.layout.largest_label, (BATCH, LENGTH), endpoint=True).astype("float32")
     padded = labels.copy()
     padded[:, -1] = -1
-    by_mask = model.evaluate(x, labels, batch_size=BATCH, verbose=0)
-    by_label = model.evaluate(x, padded, batch_size=BATCH, verbose=0)
+    by_mask = model.evaluate(x, labels, batch_size=BATCH, verbose=0, return_dict=True)
+    by_label = model.evaluate(x, padded, batch_size=BATCH, verbose=0, return_dict=True)
     assert by_mask == pytest.approx(by_label, rel=1e-5)
     scores = keras.ops.convert_to_numpy(model(x))
-    assert by_mask[0] == pytest.approx(float(case.make()(padded, scores)), rel=1e-5)
+    assert by_mask["loss"] == pytest.approx(float(case.make()(padded, scores)), rel=1e-5)
 
 
 @keras.saving.register_keras_serializable(package="tests")

@@ -12,12 +12,19 @@ pytestmark = pytest.mark.backends
 
 Y, S = np.ones((3, 4), "float32"), np.zeros((3, 4), "float32")
 
-LIST_LOSSES = [case.cls for case in cases.DEFAULT_LOSSES if type(case.layout) is layouts.Lists]
+LIST_LAYOUTS = {case.cls: case.layout for case in cases.DEFAULT_LOSSES if isinstance(case.layout, layouts.Lists)}
+COLUMN_LOSSES = [cls for cls, layout in LIST_LAYOUTS.items() if layout.columns is not None]
 METRICS = cases.METRIC_CLASSES
-both = pytest.mark.parametrize("cls", LIST_LOSSES + METRICS, ids=lambda cls: cls.__name__)
+both = pytest.mark.parametrize("cls", [*LIST_LAYOUTS, *METRICS], ids=lambda cls: cls.__name__)
 
 
-@both
+def scores_for(cls, scores):
+    """Scores (B, L), as many times over as the class takes scores per item."""
+    columns = LIST_LAYOUTS[cls].columns if cls in LIST_LAYOUTS else None
+    return scores if columns is None else np.repeat(scores[..., None], columns, axis=-1)
+
+
+@pytest.mark.parametrize("cls", [cls for cls in [*LIST_LAYOUTS, *METRICS] if cls not in COLUMN_LOSSES])
 @pytest.mark.parametrize(
     ("y_true", "y_pred", "weight", "argument", "rule", "received"),
     [
@@ -44,12 +51,46 @@ def test_shapes_of_lists(cls, y_true, y_pred, weight, argument, rule, received):
     assert f"Received: {received}" in message
 
 
+@pytest.mark.parametrize("cls", COLUMN_LOSSES)
+@pytest.mark.parametrize(
+    ("y_true", "columns", "weight", "argument", "rule"),
+    [
+        (Y, (), None, "y_pred", "must have shape (batch, list_size, {columns})"),
+        (Y, (None, 1), None, "y_pred", "must have shape (batch, list_size, {columns})"),
+        (Y[:, :3], (None,), None, "y_true", "must have shape (batch, list_size) where `y_pred` has"),
+        (Y[:, 0], (None,), None, "y_true", "must have shape (batch, list_size) where `y_pred` has"),
+        (Y[..., None], (None,), None, "y_true", "must have shape (batch, list_size) where `y_pred` has"),
+        (Y, (None,), np.ones((3, 2), "float32"), "sample_weight", "(batch, list_size)"),
+        (Y, (None,), np.ones((3, 4, 1), "float32"), "sample_weight", "(batch, list_size)"),
+    ],
+)
+def test_shapes_of_lists_of_columns(cls, y_true, columns, weight, argument, rule):
+    loss = cls()
+    own = LIST_LAYOUTS[cls].columns
+    y_pred = np.zeros((3, 4, *(own if size is None else size for size in columns)), "float32")
+    with pytest.raises(ValueError) as caught:
+        loss(y_true, y_pred, weight)
+    message = str(caught.value)
+    assert message.startswith(f"`{argument}` must have shape")
+    assert rule.format(columns=loss.score_columns) in message
+    assert f"y_pred.shape={y_pred.shape}" in message
+
+
+@pytest.mark.parametrize("cls", [cls for cls in COLUMN_LOSSES if isinstance(cls().score_columns, int)])
+def test_number_of_columns(cls):
+    columns = cls().score_columns
+    with pytest.raises(
+        ValueError, match=rf"^`y_pred` must have shape \(batch, list_size, {columns}\). Received: y_pred"
+    ):
+        cls()(Y, np.zeros((3, 4, columns + 1), "float32"))
+
+
 @both
 @pytest.mark.parametrize("value", [None, "text", {"scores": S}], ids=["none", "text", "dict"])
 def test_kinds_of_input(cls, value):
     made = cls()
     call = made if isinstance(made, keras.losses.Loss) else made.update_state
-    for name, arguments in (("y_true", (value, S)), ("y_pred", (Y, value))):
+    for name, arguments in (("y_true", (value, scores_for(cls, S))), ("y_pred", (Y, value))):
         with pytest.raises(TypeError, match=f"`{name}` must be a dense or ragged array of numbers. Received: {name}="):
             call(*arguments)
 
@@ -61,7 +102,8 @@ def test_nothing_to_read(cls, shape):
     made = cls(reduction=None) if issubclass(cls, keras.losses.Loss) else cls()
     empty = np.zeros(shape, "float32")
     if isinstance(made, keras.losses.Loss):
-        np.testing.assert_array_equal(keras.ops.convert_to_numpy(made(empty, empty)), np.zeros(shape[0]))
+        values = made(empty, scores_for(cls, empty))
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(values), np.zeros(shape[0]))
     else:
         made.update_state(empty, empty)
         assert float(made.result()) == 0
@@ -74,17 +116,44 @@ def test_ragged_rows_of_other_lengths(cls):
 
     made = cls()
     call = made if isinstance(made, keras.losses.Loss) else made.update_state
-    scores = tf.ragged.constant([[1.0, 2.0], [1.0, 3.0]])
+    full = tf.ragged.constant([[1.0, 2.0], [1.0, 3.0]])
+    scores = full.with_flat_values(tf.constant(scores_for(cls, full.flat_values.numpy())))
     short, shorter = tf.ragged.constant([[1.0, 2.0], [1.0]]), tf.ragged.constant([[1.0, 2.0]])
     for labels, weights, message in (
         (short, None, r"`y_true` and `y_pred` must have rows of the same lengths.*y_true=\[2, 1\], y_pred=\[2, 2\]"),
         (shorter, None, r"`y_true` and `y_pred` must have the same shape.*y_true.shape=\(1,\)"),
-        (scores, short, "`sample_weight` and `y_pred` must have rows of the same lengths"),
+        (full, short, "`sample_weight` and `y_pred` must have rows of the same lengths"),
     ):
         with pytest.raises(ValueError, match=message):
             call(labels, scores, weights)
         with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="`y_pred` must have"):
             tf.function(call, autograph=False)(labels, scores, weights)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="ragged tensors are TensorFlow's")
+@pytest.mark.parametrize("cls", COLUMN_LOSSES)
+def test_ragged_scores_whose_items_are_rows(cls):
+    """As ``tf.ragged.constant`` makes them of nested lists."""
+    import tensorflow as tf
+
+    loss, columns = cls(reduction=None), LIST_LAYOUTS[cls].columns
+    labels = tf.ragged.constant([[1.0, 0.0], [0.0], []])
+    items = [[[0.5] * columns, [1.0] * columns], [[-1.0] * columns], []]
+    nested, flat = tf.ragged.constant(items, ragged_rank=2), tf.ragged.constant(items, ragged_rank=1)
+    assert (nested.ragged_rank, flat.ragged_rank) == (2, 1)
+    expected = loss(labels.to_tensor(-1), flat.to_tensor())
+    for call in (loss, tf.function(loss, autograph=False)):
+        np.testing.assert_allclose(call(labels, nested), expected, rtol=1e-6)
+        np.testing.assert_allclose(call(labels, flat), expected, rtol=1e-6)
+    uneven = tf.ragged.constant([[[0.5] * columns, [1.0]], [[-1.0] * (columns + 1)], []])
+    with pytest.raises(ValueError, match="`y_pred` must have equally many scores for every item"):
+        loss(labels, uneven)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`y_pred` must have equally many scores for every item"):
+        tf.function(loss, autograph=False)(labels, uneven)
+    with pytest.raises(
+        ValueError, match=r"`y_true` must have shape \(batch, list_size\). Received: y_true.shape=\(3, "
+    ):
+        loss(tf.ragged.constant([[[1.0], [0.0]], [[0.0]], []]), flat)
 
 
 @pytest.mark.parametrize("cls", METRICS, ids=lambda cls: cls.__name__)

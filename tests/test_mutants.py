@@ -10,6 +10,7 @@ from laws import checks, layouts
 pytestmark = pytest.mark.backends
 
 LAYOUT = layouts.Lists(distinct_labels=True)
+COLUMNS = layouts.Lists(columns=2)
 MINUS_INFINITY = -1e30
 
 
@@ -95,15 +96,54 @@ def unstable_rank_net(labels, scores, sample_weight=None):
     return ops.sum(ops.where(better, -ops.log(ops.sigmoid(gaps)), 0.0), axis=(1, 2))
 
 
+def click_em(labels, scores, sample_weight=None, hold=ops.stop_gradient):
+    """A right loss of two scores per item."""
+    real = labels[:, :, None] >= 0
+    scores = ops.where(real, scores, 0.0)
+    posterior = hold(ops.sigmoid(scores - ops.softplus(ops.flip(scores, axis=2))))
+    posterior = ops.where(labels[:, :, None] >= 1, 1.0, posterior)
+    losses = posterior * ops.softplus(-scores) + (1 - posterior) * ops.softplus(scores)
+    return ops.sum(ops.where(real, losses, 0.0), axis=(1, 2))
+
+
+def click_em_through_the_posterior(labels, scores, sample_weight=None):
+    """Lets the gradient flow through the E step."""
+    return click_em(labels, scores, hold=lambda posterior: posterior)
+
+
+def click_em_with_junk(labels, scores, sample_weight=None):
+    """Multiplies one of the columns by the mask."""
+    return click_em(labels, scores) + ops.sum(0 * scores[:, :, 1] * valid(labels), axis=1)
+
+
 def reference(name, batch):
     return lambda scores: np.array(
-        [references.list_value(name, *row) for row in zip(batch.y_true, scores, strict=True)]
+        [
+            references.list_value(name, y, s, held_at=held)
+            for y, s, held in zip(batch.y_true, scores, batch.y_pred, strict=True)
+        ]
     )
 
 
 def padding(loss, random, junk, low=0.0):
     batch = LAYOUT.sample(random, offset=low)
     checks.check_rearranged(loss, batch, LAYOUT.pad(batch, random, junk))
+
+
+def padding_of_columns(loss, random):
+    batch = COLUMNS.sample(random)
+    checks.check_rearranged(loss, batch, COLUMNS.pad(batch, random, float("nan")))
+
+
+def order_of_columns(loss, random):
+    batch = COLUMNS.sample(random)
+    checks.check_rearranged(loss, batch, COLUMNS.permute(batch, random))
+
+
+def slopes_of_columns(loss, random):
+    batch = COLUMNS.sample(random)
+    checks.check_value(loss, batch, reference("ClickEMLoss", batch))
+    checks.check_reference_gradient(loss, batch, reference("ClickEMLoss", batch))
 
 
 def order(loss, random):
@@ -140,7 +180,7 @@ def finite(loss, random):
 
 
 def nothing_to_learn(loss, random):
-    checks.check_nothing_to_learn(loss, LAYOUT.uninformative(one_grade=True))
+    checks.check_nothing_to_learn(loss, LAYOUT.uninformative(one_grade=True, one_item=True))
 
 
 RIGHT = [
@@ -167,12 +207,19 @@ WRONG = [
     ("order of the input", order_of_input, order),
     ("epsilon in the log", list_mle_with_epsilon, lambda loss, r: values(loss, r, "ListMLELoss", scale=30.0)),
     ("log(sigmoid(x))", unstable_rank_net, finite),
+    ("NaN in padding of a column", click_em_with_junk, padding_of_columns),
+    ("gradient of the posterior", click_em_through_the_posterior, slopes_of_columns),
 ]
 
 
 @pytest.mark.parametrize("check", RIGHT)
 def test_a_right_loss_passes(check, random):
     check(softmax, random)
+
+
+@pytest.mark.parametrize("check", [padding_of_columns, order_of_columns, slopes_of_columns])
+def test_a_right_loss_of_columns_passes(check, random):
+    check(click_em, random)
 
 
 @pytest.mark.parametrize(("name", "loss", "check"), WRONG, ids=[name for name, _, _ in WRONG])
@@ -197,3 +244,4 @@ def test_what_is_wrong_is_right_elsewhere(random):
     values(list_mle_with_padding_term, random, "ListMLELoss")
     values(list_mle_with_epsilon, random, "ListMLELoss")
     values(unstable_rank_net, random, "RankNetLoss")
+    order_of_columns(click_em_with_junk, random)

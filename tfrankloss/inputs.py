@@ -77,7 +77,7 @@ def read_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str, columns
             f"axis. Received: y_pred.shape={tuple(scores.shape)}"
         )
     lists.check_shapes("y_true", labels.shape, "y_pred", scores.shape, columns)
-    item_weights, list_weights = _read_weights(sample_weight, labels)
+    item_weights, list_weights = _read_weights(sample_weight, scores)
     weights = list_weights[:, None] if list_weights is not None else item_weights
     valid = labels >= 0 if weights is None else ops.logical_and(labels >= 0, ops.not_equal(weights, 0))
     if keras_mask is not None:
@@ -147,6 +147,8 @@ def _densify(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, An
         if _is_ragged(y_pred) and _is_ragged(value):
             _check_row_lengths(name, value, y_pred)
     if _is_ragged(y_pred):
+        _check_columns(y_pred)
+    if _is_ragged(y_pred):
         y_pred = y_pred.to_tensor(default_value=0)
     if _is_ragged(y_true):
         y_true = y_true.to_tensor(default_value=-1, shape=ops.shape(y_pred)[:2])
@@ -159,6 +161,7 @@ def _check_row_lengths(name: str, value: Any, y_pred: Any) -> None:
     """Raise unless two ragged tensors have rows of the same lengths; inside a graph, when it runs."""
     import tensorflow as tf
 
+    errors.check_rank(name, value.shape, 2, LIST_SHAPE)
     errors.check_same_shape(name, value.shape[:1], "y_pred", y_pred.shape[:1])
     message = f"`{name}` and `y_pred` must have rows of the same lengths."
     if not tf.executing_eagerly():
@@ -168,6 +171,20 @@ def _check_row_lengths(name: str, value: Any, y_pred: Any) -> None:
             f"{message} Received: row lengths {name}={value.row_lengths().numpy().tolist()}, "
             f"y_pred={y_pred.row_lengths().numpy().tolist()}"
         )
+
+
+def _check_columns(y_pred: Any) -> None:
+    """Raise unless all items of ragged scores have equally many of them, also where each item is a row of its own."""
+    import tensorflow as tf
+
+    if y_pred.ragged_rank < 2:
+        return
+    lengths = y_pred.values.row_lengths()
+    message = "`y_pred` must have equally many scores for every item."
+    if not tf.executing_eagerly():
+        tf.debugging.assert_equal(lengths, lengths[:1], message=message)
+    elif len(set(lengths.numpy().tolist())) > 1:
+        raise ValueError(f"{message} {errors.received('scores per item', sorted(set(lengths.numpy().tolist())))}")
 
 
 def _is_ragged(value: Any) -> bool:

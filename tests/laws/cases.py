@@ -56,6 +56,14 @@ TOGETHER = {
     "PairwiseHingeLoss": [{"margin": 0.75, "pairs": "binary", "pair_reduction": "mean", "temperature": 2.0}],
     "PairwiseSoftZeroOneLoss": [{"pairs": "binary", "pair_reduction": "mean", "temperature": 0.5}],
     "PairwiseMSELoss": [{"pairs": "binary", "pair_reduction": "mean", "temperature": 2.0}],
+    "SigmoidCrossEntropyLoss": [{"item_reduction": "mean", "temperature": 2.0}],
+    "MeanSquaredLoss": [{"item_reduction": "mean", "temperature": 2.0}],
+    "OrdinalLoss": [
+        {"ordinal_size": 2, "use_fraction_label": True, "temperature": 2.0},
+        {"ordinal_size": 3, "temperature": 0.5},
+    ],
+    "ClickEMLoss": [{"exam_loss_weight": 0.5, "rel_loss_weight": 2.0, "temperature": 2.0}],
+    "MixtureEMLoss": [{"alpha": 0.25, "temperature": 2.0}],
     "InBatchSoftmaxLoss": [
         {"targets": "candidate_ids", "temperature": 0.5},
         {"targets": "candidate_ids", "duplicates": "positive", "similarity": "cosine", "temperature": 0.2},
@@ -76,6 +84,17 @@ TOGETHER = {
 
 # (law, settings): reason. A case with these settings does not have this law.
 EXCEPTIONS = {
+    **{
+        (f"one {what} teaches nothing", "class", name): "every item has a target of its own"
+        for name in ("SigmoidCrossEntropyLoss", "MeanSquaredLoss", "OrdinalLoss", "ClickEMLoss")
+        for what in ("grade", "item")
+    },
+    ("one item teaches nothing", "class", "MixtureEMLoss"): "every clicked item has a target of its own",
+    ("graded labels", "class", "SigmoidCrossEntropyLoss"): "labels are probabilities there",
+    ("graded labels", "class", "MixtureEMLoss"): "labels are clicks there",
+    ("gradient is the slope of its values", "class", "ClickEMLoss"): "the posterior gets no gradient",
+    ("gradient is the slope of its values", "class", "MixtureEMLoss"): "the posterior gets no gradient",
+    ("finite at any score", "class", "MeanSquaredLoss"): "squares of 1e30 are not numbers of float32",
     ("one grade teaches nothing", "class", "PairwiseMSELoss"): "items of one grade should score alike there",
     ("finite at any score", "class", "PairwiseMSELoss"): "squares of 1e30 are not numbers of float32",
     ("smooth wherever scores are drawn", "class", "PairwiseHingeLoss"): "gaps may be drawn that equal the margin",
@@ -110,21 +129,19 @@ class Case:
         return not any((law, *item) in EXCEPTIONS for item in (("class", self.name), *self.items))
 
     @property
-    def has_ranked_weights(self):
-        """Whether weights without gradient follow the order of the scores."""
-        return isinstance(self.settings.get("lambda_weight"), losses.LambdaWeight)
-
-    @property
     def layout(self):
         if issubclass(self.cls, losses.InBatchSoftmaxLoss):
             return layouts.Rows(ids=self.settings.get("targets") == "candidate_ids")
         if issubclass(self.cls, losses.NPairLoss):
             return layouts.Rows(ids=True, negatives=0)
         positive = self.settings.get("score_transform") == "identity"
+        columns = self.loss.score_columns
         return layouts.Lists(
             positive_scores=positive,
             positive_first=issubclass(self.cls, (losses.BPRLoss, losses.SampledSoftmaxLoss, losses.TripletLoss)),
             distinct_labels=not self.has("ties have no order"),
+            graded_labels=self.has("graded labels"),
+            columns=3 if isinstance(columns, str) else columns,
             largest_score=3.4e38 if self.has("finite at any score") else 1e15,
         )
 

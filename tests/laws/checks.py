@@ -28,6 +28,11 @@ def from_source(values, source):
     return np.where(source >= 0, np.reshape(values, (-1,))[source], 0)
 
 
+def spread(values, like):
+    """``values`` of lists or items with as many axes as ``like``, to go with all that belongs to them there."""
+    return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
+
+
 def check_rearranged(loss, batch, rearranged, mask=None):
     """Padding and order change neither value nor gradient; the gradient of padding is exactly 0."""
     values, gradient = values_and_gradient(loss, *batch)
@@ -67,8 +72,8 @@ def check_list_weights(loss, batch, weights):
     found, found_gradient = values_and_gradient(loss, *batch, sample_weight=weights)
     np.testing.assert_allclose(found, weights * values, **CLOSE)
     # In a batch of rows of embeddings every row's loss moves the candidates of the others.
-    if gradient.ndim == 2:
-        np.testing.assert_allclose(found_gradient, weights[:, None] * gradient, **CLOSE)
+    if batch.y_true.shape == batch.y_pred.shape[:2]:
+        np.testing.assert_allclose(found_gradient, spread(weights, gradient) * gradient, **CLOSE)
 
 
 def check_weight_shapes(loss, batch, weights):
@@ -83,10 +88,10 @@ def check_weight_shapes(loss, batch, weights):
 def check_item_weights(loss, batch, weights):
     """Item weights that are the same throughout a list act like its list weight."""
     values, gradient = values_and_gradient(loss, *batch)
-    wide = np.broadcast_to(weights[:, None], batch.y_pred.shape)
+    wide = np.broadcast_to(weights[:, None], batch.y_true.shape)
     found, found_gradient = values_and_gradient(loss, *batch, sample_weight=wide)
     np.testing.assert_allclose(found, weights * values, **CLOSE)
-    np.testing.assert_allclose(found_gradient, weights[:, None] * gradient, **CLOSE)
+    np.testing.assert_allclose(found_gradient, spread(weights, gradient) * gradient, **CLOSE)
 
 
 def check_zero_item_weight(loss, batch, weights, removed, junk):
@@ -94,7 +99,7 @@ def check_zero_item_weight(loss, batch, weights, removed, junk):
     kept = np.where(removed, 0, weights).astype("float32")
     padded = np.where(removed, -1, batch.y_true).astype("float32")
     expected, expected_gradient = values_and_gradient(loss, padded, batch.y_pred, sample_weight=weights)
-    scores = np.where(removed, junk, batch.y_pred).astype("float32")
+    scores = np.where(spread(removed, batch.y_pred), junk, batch.y_pred).astype("float32")
     values, gradient = values_and_gradient(loss, batch.y_true, scores, sample_weight=kept)
     np.testing.assert_allclose(values, expected, **SAME)
     np.testing.assert_allclose(gradient, expected_gradient, **SAME)
@@ -131,13 +136,14 @@ def check_reference_gradient(loss, batch, reference, list_weights=None, rtol=1e-
     np.testing.assert_allclose(gradient, expected, rtol=rtol, atol=atol)
 
 
-def check_central_differences(loss, batch):
-    """In float64 the gradient of a loss is the slope of its own values."""
+def check_central_differences(loss, batch, values=None):
+    """In float64 the gradient of a loss is the slope of its own values, or of ``values``, a function of the scores."""
     scores = batch.y_pred.astype("float64")
     _, gradient = values_and_gradient(loss, batch.y_true, scores, dtype="float64")
 
     def value(scores):
-        return values_and_gradient(loss, batch.y_true, scores, dtype="float64")[0].sum()
+        own = values is None
+        return np.sum(values_and_gradient(loss, batch.y_true, scores, dtype="float64")[0] if own else values(scores))
 
     np.testing.assert_allclose(gradient, central_differences(value, scores), rtol=1e-6, atol=1e-8)
 

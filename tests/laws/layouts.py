@@ -1,4 +1,4 @@
-"""The two shapes of batches that losses take, and the ways to rearrange one: lists of items, and rows of embeddings.
+"""The shapes of batches that losses take, and the ways to rearrange one: lists of items, and rows of embeddings.
 
 A rearranged batch tells where each of its scores came from, so that one check serves padding and order in both shapes.
 """
@@ -37,6 +37,11 @@ class Rearranged(NamedTuple):
     list_source: np.ndarray
 
 
+def _places(values):
+    """The flat index of each value, in the shape of the values."""
+    return np.arange(values.size).reshape(values.shape)
+
+
 def quarters(lowest, highest):
     """Numbers with few digits, so that ties are common and examples shrink to something readable."""
     return st.integers(int(4 * lowest), int(4 * highest)).map(lambda n: n / 4)
@@ -44,7 +49,7 @@ def quarters(lowest, highest):
 
 @dataclass(frozen=True)
 class Lists:
-    """Labels and scores (B, L), padding where a label is below 0.
+    """Labels (B, L) and scores (B, L) or (B, L, columns), padding where a label is below 0.
 
     With ``positive_first`` column 0 has a meaning of its own: it stays first, whatever is padded or put in another
     order.
@@ -53,9 +58,19 @@ class Lists:
     positive_scores: bool = False
     positive_first: bool = False
     distinct_labels: bool = False
+    graded_labels: bool = True
     largest_score: float = 3.4e38
+    columns: int | None = None
     shape = (3, 5)
     padding = 3
+
+    @property
+    def score_shape(self):
+        return self.shape if self.columns is None else (*self.shape, self.columns)
+
+    @property
+    def largest_label(self):
+        return 3 if self.graded_labels else 1
 
     @property
     def huge(self):
@@ -66,8 +81,9 @@ class Lists:
     def batches(self):
         """Batches without padding, as hypothesis draws them."""
         lowest = 0.25 if self.positive_scores else -4
-        scores = st_numpy.arrays("float32", self.shape, elements=quarters(lowest, 4), fill=st.nothing())
-        labels = st_numpy.arrays("float32", self.shape, elements=st.integers(0, 3), fill=st.nothing())
+        scores = st_numpy.arrays("float32", self.score_shape, elements=quarters(lowest, 4), fill=st.nothing())
+        grades = st.integers(0, self.largest_label)
+        labels = st_numpy.arrays("float32", self.shape, elements=grades, fill=st.nothing())
         if self.distinct_labels:
             order = st.permutations(range(self.shape[1]))
             labels = st.tuples(*[order] * self.shape[0]).map(lambda rows: np.array(rows, "float32"))
@@ -75,9 +91,9 @@ class Lists:
 
     def sample(self, generator, scale=1.0, offset=0.0):
         """A batch of generic scores, without ties among them."""
-        scores = generator.normal(size=self.shape)
+        scores = generator.normal(size=self.score_shape)
         scores = np.exp(scores) if self.positive_scores else scores * scale + offset
-        labels = generator.integers(0, 3, self.shape)
+        labels = generator.integers(0, min(self.largest_label + 1, 3), self.shape)
         if self.distinct_labels:
             labels = np.argsort(generator.normal(size=self.shape), axis=1)
         return Batch(labels.astype("float32"), scores.astype("float32"))
@@ -87,15 +103,15 @@ class Lists:
         lists, length = batch.y_true.shape
         total = length + self.padding
         y_true = np.full((lists, total), -1, "float32")
-        y_pred = np.full((lists, total), junk, "float32")
-        source = np.full((lists, total), -1)
-        for row in range(lists):
+        y_pred = np.full((lists, total, *batch.y_pred.shape[2:]), junk, "float32")
+        source = np.full(y_pred.shape, -1)
+        for row, own in enumerate(_places(batch.y_pred)):
             places = np.sort(generator.choice(total, length, replace=False))
             if self.positive_first:
                 places[0] = 0
             y_true[row, places] = batch.y_true[row]
             y_pred[row, places] = batch.y_pred[row]
-            source[row, places] = row * length + np.arange(length)
+            source[row, places] = own
         return Rearranged(y_true, y_pred, source, np.arange(lists))
 
     def permute(self, batch, generator):
@@ -103,18 +119,18 @@ class Lists:
         keys = generator.random(self.shape)
         if self.positive_first:
             keys[:, 0] = -1
-        order = np.argsort(keys, axis=1)
-        source = order + np.arange(self.shape[0])[:, None] * self.shape[1]
-        y_true, y_pred = (np.take_along_axis(values, order, axis=1) for values in batch)
-        return Rearranged(y_true, y_pred, source, np.arange(self.shape[0]))
+        rows, order = np.arange(self.shape[0]), np.argsort(keys, axis=1)
+        y_true, y_pred, source = (values[rows[:, None], order] for values in (*batch, _places(batch.y_pred)))
+        return Rearranged(y_true, y_pred, source, rows)
 
-    def uninformative(self, one_grade):
-        """Lists with nothing to learn: one item, all padding and, if asked for, items of one grade."""
+    def uninformative(self, one_grade, one_item):
+        """Lists with nothing to learn: all padding and, if asked for, items without relevance, and one item."""
         y_true = np.full((4, 5), -1, "float32")
-        y_true[0, 0 if self.positive_first else 2] = 1
+        y_true[0, 0 if self.positive_first else 2] = 1 if one_item else -1
         y_true[1] = 0 if one_grade else -1
-        y_true[2, 1] = 0
-        scores = np.linspace(0.5, 3, 20).reshape(4, 5).astype("float32")
+        y_true[2, 1] = 0 if one_grade or one_item else -1
+        shape = (4, 5) if self.columns is None else (4, 5, self.columns)
+        scores = np.linspace(0.5, 3, np.prod(shape)).reshape(shape).astype("float32")
         return Batch(y_true, scores)
 
 
@@ -169,11 +185,9 @@ class Rows:
         return Rearranged(batch.y_true[order], batch.y_pred[order], self._source(order), order)
 
     def _source(self, rows):
-        size = self.shape[1] * self.shape[2]
-        flat = np.arange(self.shape[0] * size).reshape(self.shape)
-        return np.where(rows[:, None, None] >= 0, flat[rows], -1)
+        return np.where(rows[:, None, None] >= 0, _places(np.empty(self.shape))[rows], -1)
 
-    def uninformative(self, one_grade):
+    def uninformative(self, one_grade, one_item):
         """Rows with nothing to learn: padding, and one row whose candidate is all there is."""
         y_true = np.full((4, 2) if self.ids else (4, 1), -1, "int32" if self.ids else "float32")
         embeddings = np.linspace(0.5, 3, 16).reshape(4, 2, 2).astype("float32")

@@ -5,6 +5,7 @@ value per item, metrics one per list. The classes of ``tfrankloss.losses`` and `
 reduction and state.
 """
 
+from tfrankloss.functional.click_models import click_em_loss, mixture_em_loss
 from tfrankloss.functional.in_batch import in_batch_scores, in_batch_softmax_loss
 from tfrankloss.functional.listwise import kl_listwise_loss, list_net_loss, softmax_loss
 from tfrankloss.functional.metric_learning import n_pair_loss
@@ -17,20 +18,25 @@ from tfrankloss.functional.pairwise import (
     rank_net_loss,
 )
 from tfrankloss.functional.plackett_luce import list_mle_loss
+from tfrankloss.functional.pointwise import mean_squared_loss, ordinal_loss, sigmoid_cross_entropy_loss
 from tfrankloss.functional.sampled import bpr_loss, sampled_softmax_loss, triplet_loss
 from tfrankloss.functional.similarity import l2_normalize
 
 __all__ = [
     "average_precision",
     "bpr_loss",
+    "click_em_loss",
     "in_batch_scores",
     "in_batch_softmax_loss",
     "kl_listwise_loss",
     "l2_normalize",
     "list_mle_loss",
     "list_net_loss",
+    "mean_squared_loss",
+    "mixture_em_loss",
     "n_pair_loss",
     "ndcg",
+    "ordinal_loss",
     "pairwise_hinge_loss",
     "pairwise_mse_loss",
     "pairwise_soft_zero_one_loss",
@@ -40,6 +46,7 @@ __all__ = [
     "recall_at_k",
     "reciprocal_rank",
     "sampled_softmax_loss",
+    "sigmoid_cross_entropy_loss",
     "softmax_loss",
     "triplet_loss",
 ]

@@ -64,9 +64,13 @@ def check_shapes(
     errors.check_rank(scores_name, scores, 2 if columns is None else 3, wording)
     if isinstance(columns, int) and scores[2] not in (columns, None):
         raise ValueError(f"`{scores_name}` must have shape {wording}. Received: {scores_name}.shape={tuple(scores)}")
-    if columns is not None:
-        errors.check_rank(labels_name, labels, 2, "(batch, list_size)")
-    errors.check_same_shape(labels_name, labels, scores_name, scores[:2])
+    if columns is None:
+        errors.check_same_shape(labels_name, labels, scores_name, scores)
+    elif errors.shapes_differ(labels, scores[:2]):
+        raise ValueError(
+            f"`{labels_name}` must have shape (batch, list_size) where `{scores_name}` has {wording}. "
+            f"Received: {labels_name}.shape={tuple(labels)}, {scores_name}.shape={tuple(scores)}"
+        )
 
 
 def share_by_label(losses: Tensor, labels: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Ranking losses as Keras classes, for ``model.compile(loss=...)``."""
 
 from tfrankloss.losses.base import RankingLoss
+from tfrankloss.losses.click_models import ClickEMLoss, MixtureEMLoss
 from tfrankloss.losses.in_batch import InBatchSoftmaxLoss
 from tfrankloss.losses.lambda_weights import (
     DCGLambdaWeight,
@@ -25,12 +26,14 @@ from tfrankloss.losses.pairwise import (
     PairwiseSoftZeroOneLoss,
     RankNetLoss,
 )
+from tfrankloss.losses.pointwise import MeanSquaredLoss, OrdinalLoss, SigmoidCrossEntropyLoss
 from tfrankloss.losses.registry import get
 from tfrankloss.losses.sampled import BPRLoss, SampledSoftmaxLoss, TripletLoss
 from tfrankloss.losses.weighted_sum import WeightedSumLoss
 
 __all__ = [
     "BPRLoss",
+    "ClickEMLoss",
     "DCGLambdaWeight",
     "InBatchSoftmaxLoss",
     "KLListwiseLoss",
@@ -40,12 +43,15 @@ __all__ = [
     "ListMLELoss",
     "ListNetLoss",
     "MRRLambdaWeight",
+    "MeanSquaredLoss",
+    "MixtureEMLoss",
     "NDCGLambdaWeight",
     "NDCGLambdaWeightV2",
     "NDCGLoss1LambdaWeight",
     "NDCGLoss2LambdaWeight",
     "NDCGLoss2PlusPlusLambdaWeight",
     "NPairLoss",
+    "OrdinalLoss",
     "PairwiseHingeLoss",
     "PairwiseLogisticLoss",
     "PairwiseMSELoss",
@@ -54,9 +60,10 @@ __all__ = [
     "RankNetLoss",
     "RankingLoss",
     "SampledSoftmaxLoss",
+    "SigmoidCrossEntropyLoss",
     "SoftmaxLoss",
-    "WeightedSumLoss",
     "TripletLoss",
+    "WeightedSumLoss",
     "YetiDCGLambdaWeight",
     "get",
 ]
