@@ -1,11 +1,13 @@
 """TensorFlow Ranking 0.5.5 without its package, which does not import any more; its loss and metric modules do."""
 
+import functools
 import importlib
 import importlib.util
 import sys
 import types
 
 
+@functools.cache
 def load():
     """The modules ``losses`` and ``metrics`` of TensorFlow Ranking, or None where it is not installed."""
     spec = importlib.util.find_spec("tensorflow_ranking")
