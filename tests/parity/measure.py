@@ -19,6 +19,7 @@ class Row(NamedTuple):
         measure: From a batch of labels and scores to the values and gradients (None for metrics) of ours and theirs.
         labels: What labels look like: "distinct", "graded" or "clicks".
         columns: Scores per item, or None for one.
+        subtopics: Labels per item, of 0 and 1, or None for one.
         padded: Whether a part of the items is padding.
     """
 
@@ -27,6 +28,7 @@ class Row(NamedTuple):
     measure: Callable
     labels: str = "distinct"
     columns: int | None = None
+    subtopics: int | None = None
     padded: bool = False
 
 
@@ -40,6 +42,8 @@ def random_batch(row, length, count, random):
     }[row.labels].astype("float32")
     # At least one relevant item per list, which some averages of the peer take for granted.
     labels[:, 0] = np.where(labels.max(axis=1) >= 1, labels[:, 0], 1)
+    if row.subtopics is not None:
+        labels = (labels[:, :, None] > random.integers(0, 6, (*shape, row.subtopics))).astype("float32")
     if row.padded:
         labels[:, 1:][random.random((count, length - 1)) < 0.3] = -1
     scale = random.choice([0.3, 1.0, 3.0], size=(count, *[1] * (1 if row.columns is None else 2)))

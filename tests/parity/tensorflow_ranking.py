@@ -1,6 +1,9 @@
 """The rows for TensorFlow Ranking 0.5.5: one for every public loss, lambda weight and metric of its Keras modules."""
 
+import contextlib
 import inspect
+import sys
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +12,7 @@ from backend import values_and_gradient
 
 import tfrankloss
 from parity.measure import Row
-from tfrankloss import losses
+from tfrankloss import functional, losses
 
 tfr = tensorflow_ranking_modules.load()
 
@@ -26,6 +29,19 @@ def _their_losses(loss, labels, scores):
     return values.numpy(), tape.gradient(values, x).numpy()
 
 
+@contextlib.contextmanager
+def same_noise():
+    """Gumbel noise that is told by its shape, the same on both sides."""
+
+    def noise(shape, *_, **__):
+        shape = [int(size) for size in shape]
+        return tf.constant(np.random.default_rng(shape).gumbel(size=shape).astype("float32"))
+
+    impl = sys.modules["tensorflow_ranking.python.losses_impl"]
+    with mock.patch.object(impl, "_sample_gumbel", noise), mock.patch.object(functional, "gumbel_noise", noise):
+        yield
+
+
 def loss_row(name, ours=None, ours_settings=None, **settings):
     """A row for a loss; ours has the same name unless told."""
     row_settings = {key: settings.pop(key) for key in ("labels", "columns") if key in settings}
@@ -34,7 +50,8 @@ def loss_row(name, ours=None, ours_settings=None, **settings):
     theirs = getattr(tfr.losses, name)(reduction="none", **settings)
 
     def measure(labels, scores):
-        return values_and_gradient(mine, labels, scores), _their_losses(theirs, labels, scores)
+        with same_noise():
+            return values_and_gradient(mine, labels, scores), _their_losses(theirs, labels, scores)
 
     return Row(name, expression(ours, **ours_settings), measure, **row_settings)
 
@@ -56,7 +73,7 @@ def weight_row(name, ours=None, *, loss="PairwiseLogisticLoss", labels="distinct
     return Row(f"{name} in {loss}", expression(ours or name, **settings), measure, labels)
 
 
-def metric_row(name, ours, *, labels="graded", **settings):
+def metric_row(name, ours, *, labels="graded", subtopics=None, **settings):
     """A row for a metric: the value of every list by itself."""
     mine = getattr(tfrankloss, ours)(**settings)
     theirs = getattr(tfr.metrics, name)(**{{"k": "topn"}.get(key, key): value for key, value in settings.items()})
@@ -70,7 +87,7 @@ def metric_row(name, ours, *, labels="graded", **settings):
             found.append(float(mine.result()))
         return (np.array(found), None), (np.asarray(theirs_found).reshape(-1), None)
 
-    return Row(name, expression(ours, **settings), measure, labels)
+    return Row(name, expression(ours, **settings), measure, labels, subtopics=subtopics)
 
 
 def rows():
@@ -84,8 +101,25 @@ def _loss_rows():
         loss_row("PairwiseLogisticLoss"),
         loss_row("PairwiseSoftZeroOneLoss"),
         loss_row("PairwiseMSELoss"),
+        loss_row("YetiLogisticLoss", sample_size=4),
         loss_row("SoftmaxLoss", temperature=0.5),
+        loss_row("CalibratedSoftmaxLoss", virtual_label=0.5),
+        loss_row("UniqueSoftmaxLoss"),
         loss_row("ListMLELoss"),
+        loss_row("ApproxMRRLoss"),
+        loss_row("ApproxNDCGLoss"),
+        loss_row("GumbelApproxNDCGLoss", sample_size=4, gumbel_temperature=2.0),
+        loss_row("ClickEMLoss", labels="clicks", columns=2, exam_loss_weight=0.5),
+        loss_row("MixtureEMLoss", labels="clicks", columns=3, alpha=0.5),
+        loss_row("SigmoidCrossEntropyLoss", labels="clicks"),
+        loss_row("MeanSquaredLoss", labels="graded"),
+        loss_row("OrdinalLoss", labels="graded", columns=4, ordinal_size=4),
+        loss_row(
+            "CoupledRankDistilLoss",
+            ours_settings={"sample_size": 4, "top_k": 3},
+            sample_size=4,
+            topk=3,
+        ),
     ]
 
 
@@ -99,16 +133,23 @@ def _weight_rows():
         weight_row("YetiDCGLambdaWeight", k=3),
         weight_row("PrecisionLambdaWeight", k=2),
         weight_row("ListMLELambdaWeight", loss="ListMLELoss", discount="log2"),
+        weight_row("NDCGLambdaWeight", loss="SoftmaxLoss"),
     ]
 
 
 def _metric_rows():
     return [
         metric_row("NDCGMetric", "NDCG", k=5),
+        metric_row("DCGMetric", "DCG", k=5),
         metric_row("MRRMetric", "MRR"),
+        metric_row("HitsMetric", "Hits", k=2),
+        metric_row("ARPMetric", "ARP"),
+        metric_row("OPAMetric", "OPA"),
         metric_row("PrecisionMetric", "PrecisionAtK", k=3),
         metric_row("RecallMetric", "RecallAtK", k=3),
         metric_row("MeanAveragePrecisionMetric", "MeanAveragePrecision", k=3),
+        metric_row("PrecisionIAMetric", "PrecisionIA", subtopics=3, k=3),
+        metric_row("AlphaDCGMetric", "AlphaDCG", subtopics=3, k=3, alpha=0.25),
     ]
 
 
