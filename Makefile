@@ -40,9 +40,10 @@ test-backends: $(VENV)/.torch ## the backend-neutral tests on torch
 parity: $(VENV)/.test ## write docs/parity.md: every row against TensorFlow Ranking and rax, measured
 	cd tests && TF_USE_LEGACY_KERAS=1 TF_CPP_MIN_LOG_LEVEL=3 KERAS_BACKEND=tensorflow ../$(BIN)/python -m parity.page
 
-laws: $(VENV)/.test ## every law of the losses and metrics on 200 random examples each, on TensorFlow and JAX
+laws: $(VENV)/.torch ## every law of the losses and metrics in every setting on 200 random examples, on all backends
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 tests/laws --sweep
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 tests/laws --sweep -m backends
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 tests/laws --sweep -m backends
 
 check: format lint types test ## everything a change must pass
 

@@ -38,6 +38,17 @@ def pytest_configure(config):
     hypothesis.settings.load_profile("sweep" if config.getoption("--sweep") else "quick")
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave what is not tried everywhere to TensorFlow and to the sweep."""
+    if keras.backend.backend() == "tensorflow" or config.getoption("--sweep"):
+        return
+    cases = [getattr(item, "callspec", None) and item.callspec.params.get("case") for item in items]
+    left = [item for item, case in zip(items, cases, strict=True) if not getattr(case, "everywhere", True)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+
+
 @pytest.fixture(autouse=True)
 def same_draws():
     """Weights, shuffles and dropout are drawn alike in every run of a test."""

@@ -109,10 +109,17 @@ EXCEPTIONS = {
 
 @dataclass(frozen=True)
 class Case:
-    """One class in one setting."""
+    """One class in one setting.
+
+    Attributes:
+        cls: The class.
+        items: Its settings.
+        everywhere: Whether it is tried on every backend in every run, not only in the sweep and on TensorFlow.
+    """
 
     cls: type
     items: tuple[tuple[str, object], ...]
+    everywhere: bool = True
 
     def __str__(self):
         return "-".join([self.cls.__name__, *(f"{key}={value}" for key, value in self.items)])
@@ -223,7 +230,8 @@ def _cases(cls):
     if not set(numbers) - set(NO_CASE) <= names:
         untried.append(numbers)
     settings = [{}, *together, *untried]
-    return [Case(cls, tuple(sorted(setting.items()))) for setting in settings]
+    # Compiling is what takes the time: in a quick run other backends see the default and one setting of many options.
+    return [Case(cls, tuple(sorted(setting.items())), place < 2) for place, setting in enumerate(settings)]
 
 
 LOSS_CLASSES = _concrete(losses)
