@@ -5,6 +5,9 @@
 
 from tfrankloss import functional, layers, losses, metrics, models, retrieval
 from tfrankloss.losses import (
+    CalibratedSoftmaxLoss,
+    CircleLoss,
+    CoupledRankDistilLoss,
     InBatchSoftmaxLoss,
     KLListwiseLoss,
     ListMLELoss,
@@ -13,8 +16,10 @@ from tfrankloss.losses import (
     PairwiseLogisticLoss,
     PairwiseMSELoss,
     PairwiseSoftZeroOneLoss,
+    PolyOneSoftmaxLoss,
     RankNetLoss,
     SoftmaxLoss,
+    UniqueSoftmaxLoss,
 )
 from tfrankloss.metrics import MRR, NDCG, MeanAveragePrecision, PrecisionAtK, RecallAtK
 from tfrankloss.version import __version__
@@ -22,6 +27,9 @@ from tfrankloss.version import __version__
 __all__ = [
     "MRR",
     "NDCG",
+    "CalibratedSoftmaxLoss",
+    "CircleLoss",
+    "CoupledRankDistilLoss",
     "InBatchSoftmaxLoss",
     "KLListwiseLoss",
     "ListMLELoss",
@@ -31,10 +39,12 @@ __all__ = [
     "PairwiseLogisticLoss",
     "PairwiseMSELoss",
     "PairwiseSoftZeroOneLoss",
+    "PolyOneSoftmaxLoss",
     "PrecisionAtK",
     "RankNetLoss",
     "RecallAtK",
     "SoftmaxLoss",
+    "UniqueSoftmaxLoss",
     "__version__",
     "functional",
     "layers",

@@ -46,6 +46,13 @@ def check_positive(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be greater than 0. {received(name, value)}")
 
 
+def check_at_least_zero(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a finite number of at least 0."""
+    check_number(name, value)
+    if value < 0:
+        raise ValueError(f"`{name}` must be at least 0. {received(name, value)}")
+
+
 def check_fraction(name: str, value: Any) -> None:
     """Raise unless ``value`` lies strictly between 0 and 1."""
     check_number(name, value)

@@ -20,6 +20,7 @@ from tfrankloss import losses, metrics
 KERAS_ARGUMENTS = ("name", "dtype", "reduction")
 # Arguments that make no case of their own.
 NO_CASE = {"seed": "it only makes the random orders of another case repeatable"}
+NDCG_WEIGHT = losses.NDCGLambdaWeight(k=3, gain="linear")
 # Arguments that take objects: what they are tried with, by class.
 OBJECTS = {
     "lambda_weight": {
@@ -36,6 +37,16 @@ OBJECTS = {
             losses.NDCGLoss2LambdaWeight(k=2, gain="linear"),
             losses.NDCGLoss2PlusPlusLambdaWeight(mu=3.0),
         ],
+        "SoftmaxLoss": [
+            losses.DCGLambdaWeight(k=3, smooth_fraction=0.5),
+            losses.NDCGLambdaWeight(k=3),
+            losses.NDCGLambdaWeightV2(),
+            losses.MRRLambdaWeight(threshold=2.0),
+            losses.YetiDCGLambdaWeight(),
+            losses.NDCGLoss2LambdaWeight(k=2, gain="linear"),
+        ],
+        "CalibratedSoftmaxLoss": [NDCG_WEIGHT],
+        "PolyOneSoftmaxLoss": [NDCG_WEIGHT],
         None: [losses.NDCGLambdaWeight(k=3, smooth_fraction=0.25)],
     }
 }
@@ -56,6 +67,13 @@ TOGETHER = {
     "PairwiseHingeLoss": [{"margin": 0.75, "pairs": "binary", "pair_reduction": "mean", "temperature": 2.0}],
     "PairwiseSoftZeroOneLoss": [{"pairs": "binary", "pair_reduction": "mean", "temperature": 0.5}],
     "PairwiseMSELoss": [{"pairs": "binary", "pair_reduction": "mean", "temperature": 2.0}],
+    "PolyOneSoftmaxLoss": [{"epsilon": -0.5, "lambda_weight": NDCG_WEIGHT, "temperature": 2.0}],
+    "CalibratedSoftmaxLoss": [
+        {"virtual_label": 0.5, "temperature": 2.0},
+        {"virtual_label": 0.5, "lambda_weight": NDCG_WEIGHT},
+    ],
+    "CircleLoss": [{"gamma": 10.0, "margin": 0.5, "temperature": 2.0}, {"gamma": 1000.0, "margin": 0.0}],
+    "CoupledRankDistilLoss": [{"sample_size": 3, "top_k": 2, "temperature": 2.0}],
     "InBatchSoftmaxLoss": [
         {"targets": "candidate_ids", "temperature": 0.5},
         {"targets": "candidate_ids", "duplicates": "positive", "similarity": "cosine", "temperature": 0.2},
@@ -73,6 +91,12 @@ EXCEPTIONS = {
     ("one grade teaches nothing", "class", "PairwiseMSELoss"): "items of one grade should score alike there",
     ("finite at any score", "class", "PairwiseMSELoss"): "squares of 1e30 are not numbers of float32",
     ("smooth wherever scores are drawn", "class", "PairwiseHingeLoss"): "gaps may be drawn that equal the margin",
+    ("smooth wherever scores are drawn", "class", "CircleLoss"): "scores may be drawn at which it begins to clip",
+    ("the gradient is the slope of the value", "class", "CircleLoss"): "its factors alpha follow the scores unmoved",
+    ("one grade teaches nothing", "virtual_label", 0.5): "scores are compared with 0",
+    ("one item teaches nothing", "class", "CalibratedSoftmaxLoss"): "its score is compared with 0",
+    ("labels alone decide", "class", "CoupledRankDistilLoss"): "orders are drawn; the laws give it labels so far apart "
+    "that only one order can be",
     ("one grade teaches nothing", "ties", "half"): "tied items are pairs there, with target 1/2",
     ("one grade teaches nothing", "ties", "random"): "ties are put in a random order, which then counts",
     ("one grade teaches nothing", "ties", "position"): "ties are put in the order of the input, which then counts",
@@ -104,8 +128,9 @@ class Case:
 
     @property
     def has_ranked_weights(self):
-        """Whether weights without gradient follow the order of the scores."""
-        return isinstance(self.settings.get("lambda_weight"), losses.LambdaWeight)
+        """Whether weights without gradient follow the scores."""
+        ranked = isinstance(self.settings.get("lambda_weight"), losses.LambdaWeight)
+        return ranked or not self.has("the gradient is the slope of the value")
 
     @property
     def layout(self):
@@ -114,7 +139,8 @@ class Case:
         positive = self.settings.get("score_transform") == "identity"
         return layouts.Lists(
             positive_scores=positive,
-            distinct_labels=not self.has("ties have no order"),
+            distinct_labels=not (self.has("ties have no order") and self.has("labels alone decide")),
+            label_step=1.0 if self.has("labels alone decide") else 30.0,
             largest_score=3.4e38 if self.has("finite at any score") else 1e15,
         )
 

@@ -48,6 +48,7 @@ class Lists:
 
     positive_scores: bool = False
     distinct_labels: bool = False
+    label_step: float = 1.0
     largest_score: float = 3.4e38
     shape = (3, 5)
     padding = 3
@@ -65,7 +66,7 @@ class Lists:
         labels = st_numpy.arrays("float32", self.shape, elements=st.integers(0, 3), fill=st.nothing())
         if self.distinct_labels:
             order = st.permutations(range(self.shape[1]))
-            labels = st.tuples(*[order] * self.shape[0]).map(lambda rows: np.array(rows, "float32"))
+            labels = st.tuples(*[order] * self.shape[0]).map(lambda rows: self.label_step * np.array(rows, "float32"))
         return st.builds(Batch, labels, scores)
 
     def sample(self, generator, scale=1.0, offset=0.0):
@@ -74,7 +75,7 @@ class Lists:
         scores = np.exp(scores) if self.positive_scores else scores * scale + offset
         labels = generator.integers(0, 3, self.shape)
         if self.distinct_labels:
-            labels = np.argsort(generator.normal(size=self.shape), axis=1)
+            labels = self.label_step * np.argsort(generator.normal(size=self.shape), axis=1)
         return Batch(labels.astype("float32"), scores.astype("float32"))
 
     def pad(self, batch, generator, junk):
@@ -98,12 +99,12 @@ class Lists:
         y_true, y_pred = (np.take_along_axis(values, order, axis=1) for values in batch)
         return Rearranged(y_true, y_pred, source, np.arange(self.shape[0]))
 
-    def uninformative(self, one_grade):
-        """Lists with nothing to learn: one item, all padding and, if asked for, items of one grade."""
+    def uninformative(self, one_grade, one_item=True):
+        """Lists with nothing to learn: all padding and, if asked for, one item, and items of one grade."""
         y_true = np.full((4, 5), -1, "float32")
-        y_true[0, 2] = 1
+        y_true[0, 2] = 1 if one_item else -1
         y_true[1] = 0 if one_grade else -1
-        y_true[2, 1] = 0
+        y_true[2, 1] = 0 if one_item else -1
         scores = np.linspace(0.5, 3, 20).reshape(4, 5).astype("float32")
         return Batch(y_true, scores)
 
@@ -159,7 +160,7 @@ class Rows:
         flat = np.arange(self.shape[0] * size).reshape(self.shape)
         return np.where(rows[:, None, None] >= 0, flat[rows], -1)
 
-    def uninformative(self, one_grade):
+    def uninformative(self, one_grade, one_item=True):
         """Rows with nothing to learn: padding, and one row whose candidate is all there is."""
         y_true = np.full((4, 2) if self.ids else (4, 1), -1, "int32" if self.ids else "float32")
         embeddings = np.linspace(0.5, 3, 16).reshape(4, 2, 2).astype("float32")

@@ -103,8 +103,8 @@ def test_reduction(case, random):
 
 @every_loss
 def test_lists_with_nothing_to_learn(case):
-    one_grade = case.has("one grade teaches nothing")
-    checks.check_nothing_to_learn(case.loss, case.layout.uninformative(one_grade))
+    teaches = [case.has("one grade teaches nothing"), case.has("one item teaches nothing")]
+    checks.check_nothing_to_learn(case.loss, case.layout.uninformative(*teaches))
 
 
 @every_class
@@ -214,6 +214,8 @@ def test_low_precision(case, dtype, random):
 def test_central_differences(case, generator):
     if NAME == "torch" and case.name == "ListMLELoss" and case.settings.get("ties") not in ("random", "position"):
         pytest.skip("sums over groups of ties: Keras' segment_sum on torch goes through float32")
+    if not case.has("the gradient is the slope of the value"):
+        pytest.skip("it is the slope of another function, to which the laws of references compare it")
     loss = _float64_loss(case)
     checks.check_central_differences(loss, case.layout.sample(generator))
 

@@ -1,6 +1,7 @@
 """Ranking losses as Keras classes, for ``model.compile(loss=...)``."""
 
 from tfrankloss.losses.base import RankingLoss
+from tfrankloss.losses.circle import CircleLoss
 from tfrankloss.losses.in_batch import InBatchSoftmaxLoss
 from tfrankloss.losses.lambda_weights import (
     DCGLambdaWeight,
@@ -16,7 +17,7 @@ from tfrankloss.losses.lambda_weights import (
     PrecisionLambdaWeight,
     YetiDCGLambdaWeight,
 )
-from tfrankloss.losses.listwise import KLListwiseLoss, ListMLELoss, ListNetLoss, SoftmaxLoss
+from tfrankloss.losses.listwise import KLListwiseLoss, ListMLELoss, ListNetLoss
 from tfrankloss.losses.pairwise import (
     PairwiseHingeLoss,
     PairwiseLogisticLoss,
@@ -24,8 +25,18 @@ from tfrankloss.losses.pairwise import (
     PairwiseSoftZeroOneLoss,
     RankNetLoss,
 )
+from tfrankloss.losses.rank_distil import CoupledRankDistilLoss
+from tfrankloss.losses.softmax_family import (
+    CalibratedSoftmaxLoss,
+    PolyOneSoftmaxLoss,
+    SoftmaxLoss,
+    UniqueSoftmaxLoss,
+)
 
 __all__ = [
+    "CalibratedSoftmaxLoss",
+    "CircleLoss",
+    "CoupledRankDistilLoss",
     "DCGLambdaWeight",
     "InBatchSoftmaxLoss",
     "KLListwiseLoss",
@@ -44,9 +55,11 @@ __all__ = [
     "PairwiseLogisticLoss",
     "PairwiseMSELoss",
     "PairwiseSoftZeroOneLoss",
+    "PolyOneSoftmaxLoss",
     "PrecisionLambdaWeight",
     "RankNetLoss",
     "RankingLoss",
     "SoftmaxLoss",
+    "UniqueSoftmaxLoss",
     "YetiDCGLambdaWeight",
 ]
