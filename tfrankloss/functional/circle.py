@@ -43,7 +43,7 @@ def circle_loss(
         >>> from tfrankloss.functional import circle_loss
         >>> loss = circle_loss([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])
         >>> print([round(float(item), 3) for item in loss[0]])
-        [27.443, 0.0, 54.887]
+        [28.267, 0.0, 56.533]
 
     Source: Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity Optimization", CVPR 2020; the form for
     graded labels is TensorFlow Ranking's.
