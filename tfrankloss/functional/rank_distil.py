@@ -67,7 +67,8 @@ def coupled_rank_distil_loss(
     if top_k is not None:
         counted = ops.logical_and(counted, lists.places(losses) <= top_k)
     losses = ops.sum(ops.where(counted, losses, 0.0), axis=1)
-    return lists.share_by_label(ops.mean(ops.reshape(losses, (batch, samples)), axis=1), labels)
+    total = ops.sum(ops.reshape(losses, (batch, samples)), axis=1)
+    return lists.share_by_label(total / ops.cast(samples, total.dtype), labels)
 
 
 def gumbel_noise(scores: Tensor, sample_size: int, seed: Any) -> Tensor:
