@@ -32,8 +32,63 @@ def softplus(x):
 # Losses: labels and scores of one list, to the losses of its items.
 
 
-def softmax_loss(labels, scores):
-    return -labels * log_softmax(scores)
+def softmax_loss(labels, scores, lambda_weight=None, held_at=None):
+    return -targets_of(labels, scores, lambda_weight, held_at) * log_softmax(scores)
+
+
+def poly_one_softmax_loss(labels, scores, epsilon=1.0, lambda_weight=None, held_at=None):
+    targets, log_p = targets_of(labels, scores, lambda_weight, held_at), log_softmax(scores)
+    return np.array([y * (-q + epsilon * (1 - math.exp(q))) for y, q in zip(targets, log_p, strict=True)])
+
+
+def calibrated_softmax_loss(labels, scores, virtual_label=0.0, lambda_weight=None, held_at=None):
+    held_at = None if held_at is None else [*held_at, 0.0]
+    losses = softmax_loss(np.array([*labels, virtual_label]), np.array([*scores, 0.0]), lambda_weight, held_at)
+    return losses[:-1] + losses[-1] / len(labels)
+
+
+def targets_of(labels, scores, lambda_weight, held_at):
+    """The labels, or the gains that a lambda weight counts at the ranks of ``held_at``."""
+    if lambda_weight is None:
+        return labels
+    gains, discount, _ = metric_of(lambda_weight, labels)
+    ranks = ranks_of(labels, scores if held_at is None else held_at)
+    return np.array([gain * discount_of(rank, discount) for gain, rank in zip(gains, ranks, strict=True)])
+
+
+def share_by_label(loss, labels):
+    """The loss of a list as losses of its items; 0 where all labels are 0."""
+    return loss * labels / labels.sum() if labels.sum() else np.zeros(len(labels))
+
+
+def unique_softmax_loss(labels, scores):
+    loss = 0.0
+    for label, score in zip(labels, scores, strict=True):
+        loss += gain_of(label) * (logsumexp([score, *scores[labels < label]]) - score)
+    return share_by_label(loss, labels)
+
+
+def circle_loss(labels, scores, gamma=64.0, margin=0.25, held_at=None):
+    """The factors alpha follow ``held_at``, and stay when the scores are moved to find a slope."""
+    s, fixed = np.clip(scores, 0, 1), np.clip(scores if held_at is None else held_at, 0, 1)
+    exponents = [0.0]
+    for i, j in itertools.permutations(range(len(labels)), 2):
+        if labels[i] > labels[j]:
+            alpha_i, alpha_j = max(0.0, 1 + margin - fixed[i]), max(0.0, fixed[j] + margin)
+            exponents.append(gamma * (alpha_j * (s[j] - margin) - alpha_i * (s[i] - (1 - margin))))
+    return share_by_label(logsumexp(exponents), labels)
+
+
+def coupled_rank_distil_loss(labels, scores, sample_size=8, top_k=None):
+    """The mean over all orders, each as likely as the teacher makes it: what draws give on average."""
+    orders = np.array(list(itertools.permutations(range(len(labels)))))
+
+    def log_factors(values):
+        ordered = np.asarray(values, "float64")[orders]
+        return ordered - np.logaddexp.accumulate(ordered[:, ::-1], axis=1)[:, ::-1]
+
+    likelihood = np.exp(log_factors(labels).sum(axis=1))
+    return share_by_label(-(likelihood * log_factors(scores)[:, :top_k].sum(axis=1)).sum(), labels)
 
 
 def label_distribution(labels, label_temperature):
@@ -92,13 +147,9 @@ def ranks_of(labels, scores):
     return [np.mean([place for place, key in enumerate(sorted(keys), 1) if key == own]) for own in keys]
 
 
-def pair_weight_of(weight, labels, scores):
-    """The lambda weight of pair (i, j), where i is the better item."""
-    if weight is None:
-        return lambda i, j: 1.0
-    ranks = ranks_of(labels, scores)
+def metric_of(weight, labels):
+    """The gains and the discount of a lambda weight, and whether it multiplies gains of pairs by the list size."""
     kind, settings = type(weight).__name__, dict(weight.settings)
-    k = settings.get("k") or len(labels)
     gain, discount, normalized, times_size = {
         "LabelDiffLambdaWeight": ("linear", None, False, False),
         "PrecisionLambdaWeight": ("binary", None, False, False),
@@ -112,8 +163,20 @@ def pair_weight_of(weight, labels, scores):
     threshold = settings.get("threshold", 1.0)
     gains = [float(y >= threshold) if gain == "binary" else gain_of(y, gain) for y in labels]
     if settings.get("normalized", normalized):
-        ideal = sum(g * discount_of(r, discount) for r, g in enumerate(sorted(gains, reverse=True)[:k], 1))
+        best = sorted(gains, reverse=True)[: settings.get("k")]
+        ideal = sum(g * discount_of(r, discount) for r, g in enumerate(best, 1))
         gains = [g / ideal if ideal else 0.0 for g in gains]
+    return gains, discount, times_size
+
+
+def pair_weight_of(weight, labels, scores):
+    """The lambda weight of pair (i, j), where i is the better item."""
+    if weight is None:
+        return lambda i, j: 1.0
+    ranks = ranks_of(labels, scores)
+    kind, settings = type(weight).__name__, dict(weight.settings)
+    k = settings.get("k") or len(labels)
+    gains, discount, times_size = metric_of(weight, labels)
     if times_size:
         gains = [g * len(labels) for g in gains]
 
@@ -292,6 +355,9 @@ def mixture_em_loss(labels, scores, alpha=1.0, held_at=None):
 LOSSES = {
     "BPRLoss": against_negatives(lambda gap: softplus(-gap)),
     "ClickEMLoss": click_em_loss,
+    "CalibratedSoftmaxLoss": calibrated_softmax_loss,
+    "CircleLoss": circle_loss,
+    "CoupledRankDistilLoss": coupled_rank_distil_loss,
     "KLListwiseLoss": kl_listwise_loss,
     "ListMLELoss": list_mle_loss,
     "ListNetLoss": list_net_loss,
@@ -301,11 +367,13 @@ LOSSES = {
     "PairwiseHingeLoss": pairwise_hinge_loss,
     "PairwiseMSELoss": pairwise_mse_loss,
     "PairwiseSoftZeroOneLoss": pairwise_soft_zero_one_loss,
+    "PolyOneSoftmaxLoss": poly_one_softmax_loss,
     "RankNetLoss": rank_net_loss,
     "SampledSoftmaxLoss": sampled_softmax,
     "SigmoidCrossEntropyLoss": sigmoid_cross_entropy_loss,
     "SoftmaxLoss": softmax_loss,
     "TripletLoss": against_negatives(lambda gap, margin=1.0: max(0.0, margin - gap)),
+    "UniqueSoftmaxLoss": unique_softmax_loss,
 }
 # Losses of lists that are nothing without their first item.
 POSITIVE_FIRST = ("BPRLoss", "SampledSoftmaxLoss", "TripletLoss")

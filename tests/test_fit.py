@@ -36,9 +36,16 @@ def task(layout, random):
         targets = np.arange(2 * BATCH, dtype="int32") if layout.ids else np.ones(2 * BATCH, "float32")
         return two_rows(), features.astype("float32"), targets
     features = random.normal(size=(2 * BATCH, LENGTH, FEATURES)).astype("float32")
-    labels = np.clip(np.round(features[..., 0] + 1), 0, layout.largest_label).astype("float32")
+    labels = labels_of(layout, features[..., 0])
     labels[0], labels[1, 2:] = -1, -1
     return scorer(layout.columns), features, labels
+
+
+def labels_of(layout, relevance):
+    """Labels that follow ``relevance`` (B, L): of four grades, or all different where the loss is to have it so."""
+    if layout.distinct_labels:
+        return layout.label_step * np.argsort(np.argsort(relevance, axis=1), axis=1).astype("float32")
+    return np.clip(np.round(relevance + 1), 0, layout.largest_label).astype("float32")
 
 
 def weights_of(layout, shape):
@@ -133,7 +140,7 @@ def test_keras_mask_of_the_model(case, random):
     model.compile(optimizer="adam", loss=case.make(), metrics=[] if columns else [metrics.NDCG()])
     x = random.normal(size=(BATCH, LENGTH, FEATURES)).astype("float32")
     x[:, -1] = 0
-    labels = random.integers(0, case.layout.largest_label, (BATCH, LENGTH), endpoint=True).astype("float32")
+    labels = labels_of(case.layout, random.normal(size=(BATCH, LENGTH)))
     padded = labels.copy()
     padded[:, -1] = -1
     by_mask = model.evaluate(x, labels, batch_size=BATCH, verbose=0, return_dict=True)

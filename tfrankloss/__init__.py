@@ -6,7 +6,10 @@
 from tfrankloss import functional, layers, losses, metrics, models, retrieval
 from tfrankloss.losses import (
     BPRLoss,
+    CalibratedSoftmaxLoss,
+    CircleLoss,
     ClickEMLoss,
+    CoupledRankDistilLoss,
     InBatchSoftmaxLoss,
     KLListwiseLoss,
     ListMLELoss,
@@ -19,18 +22,23 @@ from tfrankloss.losses import (
     PairwiseLogisticLoss,
     PairwiseMSELoss,
     PairwiseSoftZeroOneLoss,
+    PolyOneSoftmaxLoss,
     RankNetLoss,
     SampledSoftmaxLoss,
     SigmoidCrossEntropyLoss,
     SoftmaxLoss,
     TripletLoss,
+    UniqueSoftmaxLoss,
 )
 from tfrankloss.metrics import MRR, NDCG, MeanAveragePrecision, PrecisionAtK, RecallAtK
 from tfrankloss.version import __version__
 
 __all__ = [
     "BPRLoss",
+    "CalibratedSoftmaxLoss",
+    "CircleLoss",
     "ClickEMLoss",
+    "CoupledRankDistilLoss",
     "InBatchSoftmaxLoss",
     "KLListwiseLoss",
     "ListMLELoss",
@@ -46,6 +54,7 @@ __all__ = [
     "PairwiseLogisticLoss",
     "PairwiseMSELoss",
     "PairwiseSoftZeroOneLoss",
+    "PolyOneSoftmaxLoss",
     "PrecisionAtK",
     "RankNetLoss",
     "RecallAtK",
@@ -53,6 +62,7 @@ __all__ = [
     "SigmoidCrossEntropyLoss",
     "SoftmaxLoss",
     "TripletLoss",
+    "UniqueSoftmaxLoss",
     "__version__",
     "functional",
     "layers",

@@ -20,6 +20,7 @@ from tfrankloss import losses, metrics
 KERAS_ARGUMENTS = ("name", "dtype", "reduction")
 # Arguments that make no case of their own.
 NO_CASE = {"seed": "it only makes the random orders of another case repeatable"}
+NDCG_WEIGHT = losses.NDCGLambdaWeight(k=3, gain="linear")
 # Arguments that take objects: what they are tried with, by class.
 OBJECTS = {
     "lambda_weight": {
@@ -36,6 +37,16 @@ OBJECTS = {
             losses.NDCGLoss2LambdaWeight(k=2, gain="linear"),
             losses.NDCGLoss2PlusPlusLambdaWeight(mu=3.0),
         ],
+        "SoftmaxLoss": [
+            losses.DCGLambdaWeight(k=3, smooth_fraction=0.5),
+            losses.NDCGLambdaWeight(k=3),
+            losses.NDCGLambdaWeightV2(),
+            losses.MRRLambdaWeight(threshold=2.0),
+            losses.YetiDCGLambdaWeight(),
+            losses.NDCGLoss2LambdaWeight(k=2, gain="linear"),
+        ],
+        "CalibratedSoftmaxLoss": [NDCG_WEIGHT],
+        "PolyOneSoftmaxLoss": [NDCG_WEIGHT],
         None: [losses.NDCGLambdaWeight(k=3, smooth_fraction=0.25)],
     }
 }
@@ -64,6 +75,13 @@ TOGETHER = {
     ],
     "ClickEMLoss": [{"exam_loss_weight": 0.5, "rel_loss_weight": 2.0, "temperature": 2.0}],
     "MixtureEMLoss": [{"alpha": 0.25, "temperature": 2.0}],
+    "PolyOneSoftmaxLoss": [{"epsilon": -0.5, "lambda_weight": NDCG_WEIGHT, "temperature": 2.0}],
+    "CalibratedSoftmaxLoss": [
+        {"virtual_label": 0.5, "temperature": 2.0},
+        {"virtual_label": 0.5, "lambda_weight": NDCG_WEIGHT},
+    ],
+    "CircleLoss": [{"gamma": 10.0, "margin": 0.5, "temperature": 2.0}, {"gamma": 1000.0, "margin": 0.0}],
+    "CoupledRankDistilLoss": [{"sample_size": 3, "top_k": 2, "temperature": 2.0}],
     "InBatchSoftmaxLoss": [
         {"targets": "candidate_ids", "temperature": 0.5},
         {"targets": "candidate_ids", "duplicates": "positive", "similarity": "cosine", "temperature": 0.2},
@@ -99,6 +117,12 @@ EXCEPTIONS = {
     ("finite at any score", "class", "PairwiseMSELoss"): "squares of 1e30 are not numbers of float32",
     ("smooth wherever scores are drawn", "class", "PairwiseHingeLoss"): "gaps may be drawn that equal the margin",
     ("smooth wherever scores are drawn", "class", "TripletLoss"): "gaps may be drawn that equal the margin",
+    ("smooth wherever scores are drawn", "class", "CircleLoss"): "scores may be drawn at which it begins to clip",
+    ("gradient is the slope of its values", "class", "CircleLoss"): "its factors alpha follow the scores unmoved",
+    ("one grade teaches nothing", "virtual_label", 0.5): "scores are compared with 0",
+    ("one item teaches nothing", "class", "CalibratedSoftmaxLoss"): "its score is compared with 0",
+    ("labels alone decide", "class", "CoupledRankDistilLoss"): "orders are drawn; the laws give it labels so far apart "
+    "that only one order can be",
     ("one grade teaches nothing", "ties", "half"): "tied items are pairs there, with target 1/2",
     ("one grade teaches nothing", "ties", "random"): "ties are put in a random order, which then counts",
     ("one grade teaches nothing", "ties", "position"): "ties are put in the order of the input, which then counts",
@@ -146,9 +170,10 @@ class Case:
         return layouts.Lists(
             positive_scores=positive,
             positive_first=issubclass(self.cls, (losses.BPRLoss, losses.SampledSoftmaxLoss, losses.TripletLoss)),
-            distinct_labels=not self.has("ties have no order"),
             graded_labels=self.has("graded labels"),
             columns=3 if isinstance(columns, str) else columns,
+            distinct_labels=not (self.has("ties have no order") and self.has("labels alone decide")),
+            label_step=1.0 if self.has("labels alone decide") else 30.0,
             largest_score=3.4e38 if self.has("finite at any score") else 1e15,
         )
 

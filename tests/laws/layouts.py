@@ -59,6 +59,7 @@ class Lists:
     positive_first: bool = False
     distinct_labels: bool = False
     graded_labels: bool = True
+    label_step: float = 1.0
     largest_score: float = 3.4e38
     columns: int | None = None
     shape = (3, 5)
@@ -86,7 +87,7 @@ class Lists:
         labels = st_numpy.arrays("float32", self.shape, elements=grades, fill=st.nothing())
         if self.distinct_labels:
             order = st.permutations(range(self.shape[1]))
-            labels = st.tuples(*[order] * self.shape[0]).map(lambda rows: np.array(rows, "float32"))
+            labels = st.tuples(*[order] * self.shape[0]).map(lambda rows: self.label_step * np.array(rows, "float32"))
         return st.builds(Batch, labels, scores)
 
     def sample(self, generator, scale=1.0, offset=0.0):
@@ -95,7 +96,7 @@ class Lists:
         scores = np.exp(scores) if self.positive_scores else scores * scale + offset
         labels = generator.integers(0, min(self.largest_label + 1, 3), self.shape)
         if self.distinct_labels:
-            labels = np.argsort(generator.normal(size=self.shape), axis=1)
+            labels = self.label_step * np.argsort(generator.normal(size=self.shape), axis=1)
         return Batch(labels.astype("float32"), scores.astype("float32"))
 
     def pad(self, batch, generator, junk):

@@ -5,9 +5,10 @@ value per item, metrics one per list. The classes of ``tfrankloss.losses`` and `
 reduction and state.
 """
 
+from tfrankloss.functional.circle import circle_loss
 from tfrankloss.functional.click_models import click_em_loss, mixture_em_loss
 from tfrankloss.functional.in_batch import in_batch_scores, in_batch_softmax_loss
-from tfrankloss.functional.listwise import kl_listwise_loss, list_net_loss, softmax_loss
+from tfrankloss.functional.listwise import kl_listwise_loss, list_net_loss
 from tfrankloss.functional.metric_learning import n_pair_loss
 from tfrankloss.functional.metrics import average_precision, ndcg, precision_at_k, recall_at_k, reciprocal_rank
 from tfrankloss.functional.pairwise import (
@@ -19,13 +20,23 @@ from tfrankloss.functional.pairwise import (
 )
 from tfrankloss.functional.plackett_luce import list_mle_loss
 from tfrankloss.functional.pointwise import mean_squared_loss, ordinal_loss, sigmoid_cross_entropy_loss
+from tfrankloss.functional.rank_distil import coupled_rank_distil_loss
 from tfrankloss.functional.sampled import bpr_loss, sampled_softmax_loss, triplet_loss
 from tfrankloss.functional.similarity import l2_normalize
+from tfrankloss.functional.softmax_family import (
+    calibrated_softmax_loss,
+    poly_one_softmax_loss,
+    softmax_loss,
+    unique_softmax_loss,
+)
 
 __all__ = [
     "average_precision",
     "bpr_loss",
+    "calibrated_softmax_loss",
+    "circle_loss",
     "click_em_loss",
+    "coupled_rank_distil_loss",
     "in_batch_scores",
     "in_batch_softmax_loss",
     "kl_listwise_loss",
@@ -40,6 +51,7 @@ __all__ = [
     "pairwise_hinge_loss",
     "pairwise_mse_loss",
     "pairwise_soft_zero_one_loss",
+    "poly_one_softmax_loss",
     "precision_at_k",
     "rank_net_lambdas",
     "rank_net_loss",
@@ -49,4 +61,5 @@ __all__ = [
     "sigmoid_cross_entropy_loss",
     "softmax_loss",
     "triplet_loss",
+    "unique_softmax_loss",
 ]

@@ -7,10 +7,11 @@ Source: Burges, Ragno and Le, "Learning to Rank with Nonsmooth Cost Functions", 
 "The LambdaLoss Framework for Ranking Metric Optimization", CIKM 2018; the forms and defaults are TensorFlow Ranking's.
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from keras import ops
 
+from tfrankloss import errors
 from tfrankloss.functional import lists
 from tfrankloss.functional.gains import Transform as Discount
 from tfrankloss.functional.gains import cutoff
@@ -46,6 +47,20 @@ class PairWeight(Protocol):
 
     def pair_weights(self, first: RankedItems, second: RankedItems) -> Tensor:
         """The weight of each pair, in the shape to which the two broadcast; ``first`` is the better item."""
+
+
+@runtime_checkable
+class ItemWeight(Protocol):
+    """What the losses of the softmax family ask of a lambda weight."""
+
+    def discounted_gains(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+        """What each item adds to a metric at its present place, (B, L), without gradient."""
+
+
+def check_item_weight(value: Any) -> None:
+    """Raise unless ``value`` is a weight of items by discounted gains or None."""
+    wording = "None or a weight of discounted gains such as NDCGLambdaWeight()"
+    errors.check_kind("lambda_weight", value, (ItemWeight, type(None)), wording)
 
 
 def ranked_items(weight: PairWeight, labels: Tensor, scores: Tensor, mask: Tensor) -> RankedItems:

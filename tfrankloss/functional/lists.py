@@ -180,6 +180,17 @@ def tie_groups(sorted_keys: Tensor, sorted_mask: Tensor, second_keys: Tensor | N
     return TieGroups(segments, ops.cast(first, dtype), ops.cast(size, dtype))
 
 
+def group_below(groups: TieGroups, sorted_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """At each place the index (0-based) where the run after its own begins, and whether that run holds items.
+
+    Without such a run the index is that of some place of the list, to be used and thrown away.
+    """
+    last = ops.shape(sorted_mask)[1] - 1
+    index = ops.cast(groups.first, "int32") + ops.cast(groups.size, "int32") - 1
+    inside = ops.minimum(index, last)
+    return inside, ops.logical_and(index <= last, take(sorted_mask, inside))
+
+
 def group_sum(values: Tensor, groups: TieGroups) -> Tensor:
     """The sum of ``values`` (B, L) or (B, L, C) over each place's run, at every place of it."""
     shape = ops.shape(values)
@@ -234,6 +245,18 @@ def suffix_logsumexp(values: Tensor, mask: Tensor) -> LogSum:
     largest = ops.maximum(inside.largest, behind.largest)
     excess = log_add((inside.largest - largest) + inside.excess, (behind.largest - largest) + behind.excess)
     return LogSum(*(ops.reshape(part, (batch, -1))[:, :length] for part in (largest, excess)))
+
+
+def lower_logsumexp(labels: Tensor, values: Tensor, mask: Tensor) -> LogSum:
+    """For each item the logsumexp of the ``values`` of all items of lower label, (B, L).
+
+    Where there is no such item it is ``LOWEST``, without gradient.
+    """
+    order = descending_order(labels, mask)
+    labels, values, mask = (take(tensor, order) for tensor in (labels, values, mask))
+    below, exists = group_below(tie_groups(labels, mask), mask)
+    largest, excess = (take(part, below) for part in suffix_logsumexp(values, mask))
+    return LogSum(put_back(ops.where(exists, largest, LOWEST), order), put_back(ops.where(exists, excess, 0.0), order))
 
 
 def log_add(first: Tensor, second: Tensor) -> Tensor:

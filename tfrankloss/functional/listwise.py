@@ -1,4 +1,4 @@
-"""List-wise losses: softmax cross entropy, ListNet, KL and the softmax family's shared parts.
+"""List-wise losses that compare two distributions over a list, that of the labels and that of the scores.
 
 Every function takes ``labels``, ``scores`` (B, L) and an optional boolean ``mask`` and returns the loss of each item,
 (B, L); the loss of a list is the sum of its items.
@@ -12,37 +12,6 @@ from tfrankloss import errors
 from tfrankloss.functional import lists
 
 Tensor = Any
-
-
-def softmax_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None) -> Tensor:
-    r"""Softmax cross entropy of each item, weighed by its label.
-
-    The plain choice for clicks and for graded labels alike; it is not normalised, so a list counts in proportion to
-    the sum of its labels. Ties need no rule. A list whose labels are all 0 has loss 0.
-
-    .. math:: \ell_i = -y_i \log \mathrm{softmax}(s)_i
-
-    Args:
-        labels: (B, L) relevance of at least 0; negative marks padding.
-        scores: (B, L) scores.
-        mask: (B, L) booleans, False at padding; None where labels alone tell.
-
-    Returns:
-        (B, L) loss per item, 0 at padding.
-
-    Raises:
-        ValueError: If the shapes differ or are not (batch, list_size).
-
-    Example:
-        >>> from tfrankloss.functional import softmax_loss
-        >>> loss = softmax_loss([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])
-        >>> print([round(float(item), 4) for item in loss[0]])
-        [1.0395, 0.0, 3.0791]
-
-    Source: Bruch et al., "An Analysis of the Softmax Cross Entropy Loss for Learning-to-Rank", ICTIR 2019.
-    """
-    labels, scores, mask = lists.prepare(labels, scores, mask)
-    return -labels * lists.masked_log_softmax(scores, mask)
 
 
 def list_net_loss(

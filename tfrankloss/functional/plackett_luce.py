@@ -119,14 +119,12 @@ def _tied_losses(labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor, 
     """Losses of sorted items under the rules that treat a group of equal labels as one."""
     groups = lists.tie_groups(labels, mask)
     suffix = lists.suffix_logsumexp(scores, mask)
-    last = ops.shape(scores)[1] - 1
     start = ops.cast(groups.first, "int32") - 1
-    after = start + ops.cast(groups.size, "int32")
-    has_below = ops.logical_and(after <= last, lists.take(mask, ops.minimum(after, last)))
+    after, has_below = lists.group_below(groups, mask)
     counted = ops.logical_and(mask, has_below)
     share = lists.group_mean(weights, groups)
     if ties == "exact":
-        below = lists.LogSum(*(lists.take(part, ops.minimum(after, last)) for part in suffix))
+        below = lists.LogSum(*(lists.take(part, after) for part in suffix))
         rates = ops.where(counted, -below.over(scores), 0.0)
         losses = -share * log_tie_probability(rates, counted, groups) / groups.size
         if top_k is not None:

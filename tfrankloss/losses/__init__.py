@@ -1,6 +1,7 @@
 """Ranking losses as Keras classes, for ``model.compile(loss=...)``."""
 
 from tfrankloss.losses.base import RankingLoss
+from tfrankloss.losses.circle import CircleLoss
 from tfrankloss.losses.click_models import ClickEMLoss, MixtureEMLoss
 from tfrankloss.losses.in_batch import InBatchSoftmaxLoss
 from tfrankloss.losses.lambda_weights import (
@@ -17,7 +18,7 @@ from tfrankloss.losses.lambda_weights import (
     PrecisionLambdaWeight,
     YetiDCGLambdaWeight,
 )
-from tfrankloss.losses.listwise import KLListwiseLoss, ListMLELoss, ListNetLoss, SoftmaxLoss
+from tfrankloss.losses.listwise import KLListwiseLoss, ListMLELoss, ListNetLoss
 from tfrankloss.losses.metric_learning import NPairLoss
 from tfrankloss.losses.pairwise import (
     PairwiseHingeLoss,
@@ -27,13 +28,18 @@ from tfrankloss.losses.pairwise import (
     RankNetLoss,
 )
 from tfrankloss.losses.pointwise import MeanSquaredLoss, OrdinalLoss, SigmoidCrossEntropyLoss
+from tfrankloss.losses.rank_distil import CoupledRankDistilLoss
 from tfrankloss.losses.registry import get
 from tfrankloss.losses.sampled import BPRLoss, SampledSoftmaxLoss, TripletLoss
+from tfrankloss.losses.softmax_family import CalibratedSoftmaxLoss, PolyOneSoftmaxLoss, SoftmaxLoss, UniqueSoftmaxLoss
 from tfrankloss.losses.weighted_sum import WeightedSumLoss
 
 __all__ = [
     "BPRLoss",
+    "CalibratedSoftmaxLoss",
+    "CircleLoss",
     "ClickEMLoss",
+    "CoupledRankDistilLoss",
     "DCGLambdaWeight",
     "InBatchSoftmaxLoss",
     "KLListwiseLoss",
@@ -56,6 +62,7 @@ __all__ = [
     "PairwiseLogisticLoss",
     "PairwiseMSELoss",
     "PairwiseSoftZeroOneLoss",
+    "PolyOneSoftmaxLoss",
     "PrecisionLambdaWeight",
     "RankNetLoss",
     "RankingLoss",
@@ -63,6 +70,7 @@ __all__ = [
     "SigmoidCrossEntropyLoss",
     "SoftmaxLoss",
     "TripletLoss",
+    "UniqueSoftmaxLoss",
     "WeightedSumLoss",
     "YetiDCGLambdaWeight",
     "get",

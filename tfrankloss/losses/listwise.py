@@ -12,38 +12,6 @@ from tfrankloss.losses.lambda_weights import ListMLELambdaWeight
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
-class SoftmaxLoss(RankingLoss):
-    """Softmax cross entropy over each list, weighed by the labels: ``functional.softmax_loss``.
-
-    Args:
-        temperature: Divides the scores; greater than 0.
-        reduction: As in ``keras.losses.Loss``, over lists.
-        name: Name of the loss.
-        dtype: As in ``keras.losses.Loss``.
-
-    Raises:
-        ValueError: If an argument has a wrong value.
-
-    Example:
-        >>> from tfrankloss import SoftmaxLoss
-        >>> print(round(float(SoftmaxLoss()([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])), 6))
-        4.118639
-    """
-
-    def __init__(
-        self,
-        temperature: float = 1.0,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "softmax_loss",
-        dtype: Any = None,
-    ):
-        super().__init__(temperature=temperature, reduction=reduction, name=name, dtype=dtype)
-
-    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        return functional.softmax_loss(labels, scores, mask)
-
-
-@keras.saving.register_keras_serializable(package="tfrankloss")
 class ListNetLoss(RankingLoss):
     """Cross entropy of the top-one probabilities of labels and scores: ``functional.list_net_loss``.
 

@@ -1,0 +1,86 @@
+"""RankDistil: a student's likelihood of orders that a teacher draws."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfrankloss import errors
+from tfrankloss.functional import lists
+
+Tensor = Any
+
+
+def coupled_rank_distil_loss(
+    labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, noise: Tensor, top_k: int | None = None
+) -> Tensor:
+    r"""Mean negative log likelihood of orders drawn from a teacher's scores, the labels (Coupled-RankDistil).
+
+    For distillation: scores learn not only the teacher's order but how sure it is of each part. Labels plus Gumbel
+    noise, sorted, are a draw from the Plackett-Luce model of the labels, so the mean over the draws is an estimate of
+    the cross entropy of the two models. Only differences of labels count; a teacher that goes below 0 must be moved up,
+    as negative labels mark padding. A list whose labels are all 0 has no teacher and loss 0. Ties need no rule: tied
+    items come in any order equally often.
+
+    .. math:: \ell = -\frac{1}{S} \sum_{n=1}^S \sum_{k=1}^K
+        \log\frac{e^{s_{\pi_n(k)}}}{\sum_{m \ge k} e^{s_{\pi_n(m)}}},
+        \quad \pi_n = \mathrm{argsort}_{\mathrm{descending}}(y + g_n)
+
+    Args:
+        labels: (B, L) scores of the teacher, at least 0; negative marks padding.
+        scores: (B, L) scores of the student.
+        mask: (B, L) booleans, False at padding; None where labels alone tell.
+        noise: (B, S, L) g, standard Gumbel noise of S draws, as ``rank_distil.gumbel_noise`` makes it.
+        top_k: K, how many places of an order count; None for all.
+
+    Returns:
+        (B, L) the loss of the list, shared among its items in proportion to their labels; 0 at padding.
+
+    Raises:
+        ValueError: If the shapes differ or are not (batch, list_size), that of ``noise`` does not fit, or ``top_k`` is
+            less than 1.
+        TypeError: If ``top_k`` is not an integer.
+
+    Example:
+        >>> from tfrankloss.functional import coupled_rank_distil_loss
+        >>> in_order = [[[0.0, 0.0, 0.0]]]
+        >>> loss = coupled_rank_distil_loss([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]], noise=in_order)
+        >>> print([round(float(item), 4) for item in loss[0]])
+        [0.7792, 0.0, 1.5585]
+
+    Source: Reddi et al., "RankDistil: Knowledge Distillation for Ranking", AISTATS 2021.
+    """
+    errors.check_positive_integer("top_k", top_k, optional=True)
+    labels, scores, mask = lists.prepare(labels, scores, mask)
+    noise = ops.convert_to_tensor(noise, dtype=scores.dtype)
+    errors.check_rank("noise", noise.shape, 3, "(batch, samples, list_size)")
+    errors.check_same_shape("noise[:, 0]", (noise.shape[0], noise.shape[2]), "scores", scores.shape)
+    batch, samples, length = ops.shape(noise)
+
+    def per_sample(values: Tensor) -> Tensor:
+        return ops.reshape(ops.broadcast_to(values[:, None, :], (batch, samples, length)), (batch * samples, length))
+
+    mask_of_samples = per_sample(mask)
+    order = lists.descending_order(ops.reshape(labels[:, None, :] + noise, (batch * samples, length)), mask_of_samples)
+    sorted_scores, counted = lists.take(per_sample(scores), order), lists.take(mask_of_samples, order)
+    losses = lists.suffix_logsumexp(sorted_scores, counted).over(sorted_scores)
+    if top_k is not None:
+        counted = ops.logical_and(counted, lists.places(losses) <= top_k)
+    losses = ops.sum(ops.where(counted, losses, 0.0), axis=1)
+    total = ops.sum(ops.reshape(losses, (batch, samples)), axis=1)
+    return lists.share_by_label(total / ops.cast(samples, total.dtype), labels)
+
+
+def gumbel_noise(scores: Tensor, sample_size: int, seed: Any) -> Tensor:
+    """Standard Gumbel noise (B, sample_size, L) for ``scores`` (B, L), in their dtype.
+
+    Args:
+        scores: (B, L) tensor.
+        sample_size: How many draws per list.
+        seed: An integer or ``keras.random.SeedGenerator``.
+    """
+    errors.check_positive_integer("sample_size", sample_size)
+    batch, length = ops.shape(scores)
+    # From just above 0, as the logarithm of 0 is not a number to add.
+    uniform = keras.random.uniform((batch, sample_size, length), minval=1e-20, dtype=scores.dtype, seed=seed)
+    return -ops.log(-ops.log(uniform))
