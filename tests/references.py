@@ -212,10 +212,67 @@ def _group_losses(labels, log_weights, label, places, ties, top_k):
     return np.where(group, (weights * denominators).mean() - weights.mean() * log_weights, 0.0)
 
 
+def shared_by_label(value, labels):
+    """The loss of a list as losses of its items, in proportion to their labels."""
+    return value * labels / labels.sum() if labels.sum() > 0 else np.zeros(len(labels))
+
+
+def smooth_ranks(scores):
+    """1 + the number of other items above, counted by a sigmoid."""
+    others = [[a for j, a in enumerate(scores) if j != i] for i in range(len(scores))]
+    return [
+        1 + sum(math.exp(-softplus(own - other)) for other in rest)
+        for own, rest in zip(scores, others, strict=True)
+    ]
+
+
+def approx_ndcg_loss(labels, scores, gain="exponential", discount="log2"):
+    gains = scaled_gains(labels, gain)
+    dcg = sum(g * discount_of(r, discount) for g, r in zip(gains, smooth_ranks(scores), strict=True))
+    return shared_by_label(-dcg / (ideal_dcg(gains, discount) or 1.0), labels)
+
+
+def approx_mrr_loss(labels, scores):
+    found = sum(y / r for y, r in zip(labels, smooth_ranks(scores), strict=True))
+    return shared_by_label(-found / (labels.sum() or 1.0), labels)
+
+
+def log_neural_sort(scores):
+    """The logarithm of the relaxed permutation matrix, places by items, from the formula of the paper."""
+    n = len(scores)
+    spread = np.abs(scores[:, None] - scores[None, :]).sum(axis=1)
+    return np.array([log_softmax((n + 1 - 2 * place) * scores - spread) for place in range(1, n + 1)])
+
+
+def neural_sort_ndcg_loss(labels, scores, gain="exponential", discount="log2"):
+    gains = scaled_gains(labels, gain)
+    expected = np.exp(log_neural_sort(scores)) @ gains
+    dcg = sum(g * discount_of(place, discount) for place, g in enumerate(expected, 1))
+    return shared_by_label(-dcg / (ideal_dcg(gains, discount) or 1.0), labels)
+
+
+def neural_sort_cross_entropy_loss(labels, scores):
+    targets = np.exp(log_neural_sort(labels))
+    return shared_by_label(-(targets * log_neural_sort(scores)).sum() / len(labels), labels)
+
+
+def scaled_gains(labels, gain):
+    """Gains up to a factor: exponential ones divided by 2 to the largest label, so that they are finite."""
+    return [2.0 ** (y - max(labels)) - 2.0 ** -max(labels) if gain == "exponential" else y for y in labels]
+
+
+def ideal_dcg(gains, discount):
+    return sum(g * discount_of(place, discount) for place, g in enumerate(sorted(gains, reverse=True), 1))
+
+
 LOSSES = {
+    "ApproxMRRLoss": approx_mrr_loss,
+    "ApproxNDCGLoss": approx_ndcg_loss,
     "KLListwiseLoss": kl_listwise_loss,
     "ListMLELoss": list_mle_loss,
     "ListNetLoss": list_net_loss,
+    "NeuralSortCrossEntropyLoss": neural_sort_cross_entropy_loss,
+    "NeuralSortNDCGLoss": neural_sort_ndcg_loss,
     "PairwiseHingeLoss": pairwise_hinge_loss,
     "PairwiseMSELoss": pairwise_mse_loss,
     "PairwiseSoftZeroOneLoss": pairwise_soft_zero_one_loss,
@@ -224,19 +281,36 @@ LOSSES = {
 }
 
 
-def list_value(name, labels, scores, weights=None, temperature=1.0, ranked_by=None, **settings):
+# The temperature of a loss that is not 1 unless told.
+TEMPERATURES = {"ApproxMRRLoss": 0.1, "ApproxNDCGLoss": 0.1}
+
+
+def list_value(name, labels, scores, weights=None, temperature=None, ranked_by=None, **settings):
     """The loss of one list: padding and items of weight 0 dropped, items weighed and summed.
 
     Weights that follow the order of the scores, and have no gradient, follow that of ``ranked_by``.
     """
     labels, scores = np.asarray(labels, "float64"), np.asarray(scores, "float64")
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, "float64")
+    temperature = TEMPERATURES.get(name, 1.0) if temperature is None else temperature
     kept = (labels >= 0) & (weights != 0)
     if not kept.any():
         return 0.0
     if ranked_by is not None:
         settings["ranked_by"] = np.asarray(ranked_by, "float64")[kept]
     return float((weights[kept] * LOSSES[name](labels[kept], scores[kept] / temperature, **settings)).sum())
+
+
+def noisy_value(name, labels, scores, noise, gumbel_temperature=1.0, **settings):
+    """The mean of the loss ``name`` of one list over draws (S, L) of noise on its scores."""
+    kept = np.asarray(labels) >= 0
+    draws = [(np.asarray(scores, "float64") + draw)[kept] / gumbel_temperature for draw in noise]
+    labels = np.asarray(labels)[kept]
+    return float(np.mean([list_value(name, labels, log_softmax(draw), **settings) for draw in draws]))
+
+
+# Losses that are another one, of noisy scores.
+NOISY_LOSSES = {"GumbelApproxNDCGLoss": "ApproxNDCGLoss", "GumbelLoss": None, "YetiLogisticLoss": "RankNetLoss"}
 
 
 def similarity_of(query, candidate, similarity):

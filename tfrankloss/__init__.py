@@ -5,16 +5,23 @@
 
 from tfrankloss import functional, layers, losses, metrics, models, retrieval
 from tfrankloss.losses import (
+    ApproxMRRLoss,
+    ApproxNDCGLoss,
+    GumbelApproxNDCGLoss,
+    GumbelLoss,
     InBatchSoftmaxLoss,
     KLListwiseLoss,
     ListMLELoss,
     ListNetLoss,
+    NeuralSortCrossEntropyLoss,
+    NeuralSortNDCGLoss,
     PairwiseHingeLoss,
     PairwiseLogisticLoss,
     PairwiseMSELoss,
     PairwiseSoftZeroOneLoss,
     RankNetLoss,
     SoftmaxLoss,
+    YetiLogisticLoss,
 )
 from tfrankloss.metrics import MRR, NDCG, MeanAveragePrecision, PrecisionAtK, RecallAtK
 from tfrankloss.version import __version__
@@ -22,11 +29,17 @@ from tfrankloss.version import __version__
 __all__ = [
     "MRR",
     "NDCG",
+    "ApproxMRRLoss",
+    "ApproxNDCGLoss",
+    "GumbelApproxNDCGLoss",
+    "GumbelLoss",
     "InBatchSoftmaxLoss",
     "KLListwiseLoss",
     "ListMLELoss",
     "ListNetLoss",
     "MeanAveragePrecision",
+    "NeuralSortCrossEntropyLoss",
+    "NeuralSortNDCGLoss",
     "PairwiseHingeLoss",
     "PairwiseLogisticLoss",
     "PairwiseMSELoss",
@@ -35,6 +48,7 @@ __all__ = [
     "RankNetLoss",
     "RecallAtK",
     "SoftmaxLoss",
+    "YetiLogisticLoss",
     "__version__",
     "functional",
     "layers",

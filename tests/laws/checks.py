@@ -37,11 +37,14 @@ def check_rearranged(loss, batch, rearranged, mask=None):
     np.testing.assert_array_equal(new_gradient[rearranged.source < 0], 0)
 
 
-def check_nothing_to_learn(loss, batch):
-    """Lists with nothing to learn have loss 0 and gradient 0, but for a rounding of the probability 1."""
+def check_nothing_to_learn(loss, batch, of_one_item=0.0):
+    """Lists with nothing to learn have loss 0 and gradient 0, but for a rounding of the probability 1.
+
+    The first list has one item, with a label of 1; minus a metric its loss is -1.
+    """
     values, gradient = values_and_gradient(loss, *batch)
     rounding = 4 * np.finfo("float32").eps
-    np.testing.assert_allclose(values, np.zeros(len(batch.y_true)), atol=rounding)
+    np.testing.assert_allclose(values, [of_one_item] + [0.0] * (len(batch.y_true) - 1), atol=rounding)
     np.testing.assert_allclose(gradient, np.zeros_like(batch.y_pred), atol=rounding)
 
 

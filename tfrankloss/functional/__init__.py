@@ -5,9 +5,11 @@ value per item, metrics one per list. The classes of ``tfrankloss.losses`` and `
 reduction and state.
 """
 
+from tfrankloss.functional.gumbel import gumbel_loss, gumbel_noise, gumbel_scores
 from tfrankloss.functional.in_batch import in_batch_scores, in_batch_softmax_loss
 from tfrankloss.functional.listwise import kl_listwise_loss, list_net_loss, softmax_loss
 from tfrankloss.functional.metrics import average_precision, ndcg, precision_at_k, recall_at_k, reciprocal_rank
+from tfrankloss.functional.neural_sort import neural_sort, neural_sort_cross_entropy_loss, neural_sort_ndcg_loss
 from tfrankloss.functional.pairwise import (
     pairwise_hinge_loss,
     pairwise_mse_loss,
@@ -17,9 +19,15 @@ from tfrankloss.functional.pairwise import (
 )
 from tfrankloss.functional.plackett_luce import list_mle_loss
 from tfrankloss.functional.similarity import l2_normalize
+from tfrankloss.functional.smooth import approx_mrr_loss, approx_ndcg_loss, smooth_ranks
 
 __all__ = [
+    "approx_mrr_loss",
+    "approx_ndcg_loss",
     "average_precision",
+    "gumbel_loss",
+    "gumbel_noise",
+    "gumbel_scores",
     "in_batch_scores",
     "in_batch_softmax_loss",
     "kl_listwise_loss",
@@ -27,6 +35,9 @@ __all__ = [
     "list_mle_loss",
     "list_net_loss",
     "ndcg",
+    "neural_sort",
+    "neural_sort_cross_entropy_loss",
+    "neural_sort_ndcg_loss",
     "pairwise_hinge_loss",
     "pairwise_mse_loss",
     "pairwise_soft_zero_one_loss",
@@ -35,5 +46,6 @@ __all__ = [
     "rank_net_loss",
     "recall_at_k",
     "reciprocal_rank",
+    "smooth_ranks",
     "softmax_loss",
 ]

@@ -1,6 +1,7 @@
 """Ranking losses as Keras classes, for ``model.compile(loss=...)``."""
 
 from tfrankloss.losses.base import RankingLoss
+from tfrankloss.losses.gumbel import GumbelApproxNDCGLoss, GumbelLoss, YetiLogisticLoss
 from tfrankloss.losses.in_batch import InBatchSoftmaxLoss
 from tfrankloss.losses.lambda_weights import (
     DCGLambdaWeight,
@@ -24,9 +25,14 @@ from tfrankloss.losses.pairwise import (
     PairwiseSoftZeroOneLoss,
     RankNetLoss,
 )
+from tfrankloss.losses.smooth import ApproxMRRLoss, ApproxNDCGLoss, NeuralSortCrossEntropyLoss, NeuralSortNDCGLoss
 
 __all__ = [
+    "ApproxMRRLoss",
+    "ApproxNDCGLoss",
     "DCGLambdaWeight",
+    "GumbelApproxNDCGLoss",
+    "GumbelLoss",
     "InBatchSoftmaxLoss",
     "KLListwiseLoss",
     "LabelDiffLambdaWeight",
@@ -40,6 +46,8 @@ __all__ = [
     "NDCGLoss1LambdaWeight",
     "NDCGLoss2LambdaWeight",
     "NDCGLoss2PlusPlusLambdaWeight",
+    "NeuralSortCrossEntropyLoss",
+    "NeuralSortNDCGLoss",
     "PairwiseHingeLoss",
     "PairwiseLogisticLoss",
     "PairwiseMSELoss",
@@ -49,4 +57,5 @@ __all__ = [
     "RankingLoss",
     "SoftmaxLoss",
     "YetiDCGLambdaWeight",
+    "YetiLogisticLoss",
 ]
