@@ -221,8 +221,7 @@ def smooth_ranks(scores):
     """1 + the number of other items above, counted by a sigmoid."""
     others = [[a for j, a in enumerate(scores) if j != i] for i in range(len(scores))]
     return [
-        1 + sum(math.exp(-softplus(own - other)) for other in rest)
-        for own, rest in zip(scores, others, strict=True)
+        1 + sum(math.exp(-softplus(own - other)) for other in rest) for own, rest in zip(scores, others, strict=True)
     ]
 
 
