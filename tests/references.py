@@ -300,12 +300,16 @@ def list_value(name, labels, scores, weights=None, temperature=None, ranked_by=N
     return float((weights[kept] * LOSSES[name](labels[kept], scores[kept] / temperature, **settings)).sum())
 
 
-def noisy_value(name, labels, scores, noise, gumbel_temperature=1.0, **settings):
-    """The mean of the loss ``name`` of one list over draws (S, L) of noise on its scores."""
-    kept = np.asarray(labels) >= 0
-    draws = [(np.asarray(scores, "float64") + draw)[kept] / gumbel_temperature for draw in noise]
-    labels = np.asarray(labels)[kept]
-    return float(np.mean([list_value(name, labels, log_softmax(draw), **settings) for draw in draws]))
+def noisy_value(name, labels, scores, noise, gumbel_temperature=1.0, ranked_by=None, **settings):
+    """The mean of the loss ``name`` of one list over draws (S, L) of noise on its scores, and on ``ranked_by``."""
+    values = []
+    for draw in noise:
+        noisy, fixed = (
+            None if given is None else log_softmax((np.asarray(given, "float64") + draw) / gumbel_temperature)
+            for given in (scores, ranked_by)
+        )
+        values.append(list_value(name, labels, noisy, ranked_by=fixed, **settings))
+    return float(np.mean(values))
 
 
 # Losses that are another one, of noisy scores.
