@@ -109,7 +109,7 @@ class NeuralSortNDCGLoss(_SmoothLoss):
     Example:
         >>> from tfrankloss import NeuralSortNDCGLoss
         >>> print(round(float(NeuralSortNDCGLoss()([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])), 5))
-        -0.64624
+        -0.64618
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class NeuralSortCrossEntropyLoss(_SmoothLoss):
     Example:
         >>> from tfrankloss import NeuralSortCrossEntropyLoss
         >>> print(round(float(NeuralSortCrossEntropyLoss()([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])), 5))
-        1.53210
+        1.53207
     """
 
     def __init__(
