@@ -352,17 +352,73 @@ def mixture_em_loss(labels, scores, alpha=1.0, held_at=None):
     return (posterior * of_models(scores)).sum() * labels / labels.sum()
 
 
+def shared_by_label(value, labels):
+    """The loss of a list as losses of its items, in proportion to their labels."""
+    return value * labels / labels.sum() if labels.sum() > 0 else np.zeros(len(labels))
+
+
+def smooth_ranks(scores):
+    """1 + the number of other items above, counted by a sigmoid."""
+    others = [[a for j, a in enumerate(scores) if j != i] for i in range(len(scores))]
+    return [
+        1 + sum(math.exp(-softplus(own - other)) for other in rest) for own, rest in zip(scores, others, strict=True)
+    ]
+
+
+def approx_ndcg_loss(labels, scores, gain="exponential", discount="log2"):
+    gains = scaled_gains(labels, gain)
+    dcg = sum(g * discount_of(r, discount) for g, r in zip(gains, smooth_ranks(scores), strict=True))
+    return shared_by_label(-dcg / (ideal_dcg(gains, discount) or 1.0), labels)
+
+
+def approx_mrr_loss(labels, scores):
+    found = sum(y / r for y, r in zip(labels, smooth_ranks(scores), strict=True))
+    return shared_by_label(-found / (labels.sum() or 1.0), labels)
+
+
+def log_neural_sort(scores):
+    """The logarithm of the relaxed permutation matrix, places by items, from the formula of the paper."""
+    n = len(scores)
+    spread = np.abs(scores[:, None] - scores[None, :]).sum(axis=1)
+    return np.array([log_softmax((n + 1 - 2 * place) * scores - spread) for place in range(1, n + 1)])
+
+
+def neural_sort_ndcg_loss(labels, scores, gain="exponential", discount="log2"):
+    gains = scaled_gains(labels, gain)
+    expected = np.exp(log_neural_sort(scores)) @ gains
+    dcg = sum(g * discount_of(place, discount) for place, g in enumerate(expected, 1))
+    return shared_by_label(-dcg / (ideal_dcg(gains, discount) or 1.0), labels)
+
+
+def neural_sort_cross_entropy_loss(labels, scores):
+    targets = np.exp(log_neural_sort(labels))
+    return shared_by_label(-(targets * log_neural_sort(scores)).sum() / len(labels), labels)
+
+
+def scaled_gains(labels, gain):
+    """Gains up to a factor: exponential ones divided by 2 to the largest label, so that they are finite."""
+    return [2.0 ** (y - max(labels)) - 2.0 ** -max(labels) if gain == "exponential" else y for y in labels]
+
+
+def ideal_dcg(gains, discount):
+    return sum(g * discount_of(place, discount) for place, g in enumerate(sorted(gains, reverse=True), 1))
+
+
 LOSSES = {
+    "ApproxMRRLoss": approx_mrr_loss,
+    "ApproxNDCGLoss": approx_ndcg_loss,
     "BPRLoss": against_negatives(lambda gap: softplus(-gap)),
-    "ClickEMLoss": click_em_loss,
     "CalibratedSoftmaxLoss": calibrated_softmax_loss,
     "CircleLoss": circle_loss,
+    "ClickEMLoss": click_em_loss,
     "CoupledRankDistilLoss": coupled_rank_distil_loss,
     "KLListwiseLoss": kl_listwise_loss,
     "ListMLELoss": list_mle_loss,
     "ListNetLoss": list_net_loss,
     "MeanSquaredLoss": mean_squared_loss,
     "MixtureEMLoss": mixture_em_loss,
+    "NeuralSortCrossEntropyLoss": neural_sort_cross_entropy_loss,
+    "NeuralSortNDCGLoss": neural_sort_ndcg_loss,
     "OrdinalLoss": ordinal_loss,
     "PairwiseHingeLoss": pairwise_hinge_loss,
     "PairwiseMSELoss": pairwise_mse_loss,
@@ -379,7 +435,11 @@ LOSSES = {
 POSITIVE_FIRST = ("BPRLoss", "SampledSoftmaxLoss", "TripletLoss")
 
 
-def list_value(name, labels, scores, weights=None, temperature=1.0, held_at=None, **settings):
+# The temperature of a loss that is not 1 unless told.
+TEMPERATURES = {"ApproxMRRLoss": 0.1, "ApproxNDCGLoss": 0.1}
+
+
+def list_value(name, labels, scores, weights=None, temperature=None, held_at=None, **settings):
     """The loss of one list: padding and items of weight 0 dropped, items weighed and summed.
 
     What gets no gradient, such as lambda weights or the posterior of a click model, is computed from the scores
@@ -387,6 +447,7 @@ def list_value(name, labels, scores, weights=None, temperature=1.0, held_at=None
     """
     labels, scores = np.asarray(labels, "float64"), np.asarray(scores, "float64")
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, "float64")
+    temperature = TEMPERATURES.get(name, 1.0) if temperature is None else temperature
     kept = (labels >= 0) & (weights != 0)
     if not kept.any() or (name in POSITIVE_FIRST and not kept[0]):
         return 0.0
@@ -394,6 +455,22 @@ def list_value(name, labels, scores, weights=None, temperature=1.0, held_at=None
     if held_at is not None and "held_at" in inspect.signature(loss).parameters:
         settings["held_at"] = np.asarray(held_at, "float64")[kept] / temperature
     return float((weights[kept] * loss(labels[kept], scores[kept] / temperature, **settings)).sum())
+
+
+def noisy_value(name, labels, scores, noise, gumbel_temperature=1.0, held_at=None, **settings):
+    """The mean of the loss ``name`` of one list over draws (S, L) of noise on its scores, and on ``held_at``."""
+    values = []
+    for draw in noise:
+        noisy, fixed = (
+            None if given is None else log_softmax((np.asarray(given, "float64") + draw) / gumbel_temperature)
+            for given in (scores, held_at)
+        )
+        values.append(list_value(name, labels, noisy, held_at=fixed, **settings))
+    return float(np.mean(values))
+
+
+# Losses that are another one, of noisy scores.
+NOISY_LOSSES = {"GumbelApproxNDCGLoss": "ApproxNDCGLoss", "GumbelLoss": None, "YetiLogisticLoss": "RankNetLoss"}
 
 
 def similarity_of(query, candidate, similarity):

@@ -60,19 +60,32 @@ def losses_of(model, x, y, weights=None, epochs=1):
     return history.history["loss"]
 
 
+def check_learned(case, history, model, x, y):
+    """The loss fell or, where noise moves it more than a few steps do, the ranking beats one of equal scores."""
+    assert np.isfinite(history).all()
+    if case.has("nothing is drawn"):
+        assert history[-1] < history[0]
+        return
+    trained, equal = metrics.NDCG(), metrics.NDCG()
+    trained.update_state(y, model.predict(x, verbose=0))
+    equal.update_state(y, np.zeros_like(y))
+    assert float(trained.result()) > float(equal.result())
+
+
 @every_loss
 def test_fit_save_load_fit(case, random, tmp_path):
     model, x, y = task(case.layout, random)
     model.compile(optimizer=keras.optimizers.Adam(0.05), loss=case.make())
     history = losses_of(model, x, y, epochs=5)
-    assert np.isfinite(history).all()
-    assert history[-1] < history[0]
+    check_learned(case, history, model, x, y)
     before = model.evaluate(x, y, batch_size=BATCH, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert type(loaded.loss) is case.cls
     assert loaded.loss.get_config() == model.loss.get_config()
-    assert loaded.evaluate(x, y, batch_size=BATCH, verbose=0) == pytest.approx(before, rel=1e-5)
+    # A restored loss with noise begins its draws anew.
+    if case.has("nothing is drawn"):
+        assert loaded.evaluate(x, y, batch_size=BATCH, verbose=0) == pytest.approx(before, rel=1e-5)
     assert np.isfinite(losses_of(loaded, x, y)).all()
 
 
@@ -126,11 +139,13 @@ def test_mixed_precision(case, random):
     finally:
         keras.config.set_dtype_policy("float32")
     assert keras.backend.standardize_dtype(model.output.dtype) == "bfloat16"
-    assert np.isfinite(history).all()
-    assert history[-1] < history[0]
+    check_learned(case, history, model, x, y)
 
 
-@pytest.mark.parametrize("case", [c for c in cases.DEFAULT_LOSSES if isinstance(c.layout, layouts.Lists)], ids=str)
+FIXED = [c for c in cases.DEFAULT_LOSSES if isinstance(c.layout, layouts.Lists) and c.has("nothing is drawn")]
+
+
+@pytest.mark.parametrize("case", FIXED, ids=str)
 def test_keras_mask_of_the_model(case, random):
     """Padding known to the model alone: its mask reaches the loss, whatever the labels there are."""
     features = keras.Input((LENGTH, FEATURES))

@@ -106,7 +106,7 @@ def test_circle_gradient_is_that_of_fixed_factors(settings, random):
 
     def mean(moved):
         rows = zip(labels, moved, scores, strict=True)
-        return np.mean([references.list_value("CircleLoss", y, s, ranked_by=fixed, **settings) for y, s, fixed in rows])
+        return np.mean([references.list_value("CircleLoss", y, s, held_at=fixed, **settings) for y, s, fixed in rows])
 
     np.testing.assert_allclose(gradient, central_differences(mean, scores), rtol=1e-5, atol=1e-7)
     np.testing.assert_array_equal(gradient[(scores < 0) | (scores > 1)], 0)

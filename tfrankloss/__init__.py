@@ -5,17 +5,23 @@
 
 from tfrankloss import functional, layers, losses, metrics, models, retrieval
 from tfrankloss.losses import (
+    ApproxMRRLoss,
+    ApproxNDCGLoss,
     BPRLoss,
     CalibratedSoftmaxLoss,
     CircleLoss,
     ClickEMLoss,
     CoupledRankDistilLoss,
+    GumbelApproxNDCGLoss,
+    GumbelLoss,
     InBatchSoftmaxLoss,
     KLListwiseLoss,
     ListMLELoss,
     ListNetLoss,
     MeanSquaredLoss,
     MixtureEMLoss,
+    NeuralSortCrossEntropyLoss,
+    NeuralSortNDCGLoss,
     NPairLoss,
     OrdinalLoss,
     PairwiseHingeLoss,
@@ -29,16 +35,21 @@ from tfrankloss.losses import (
     SoftmaxLoss,
     TripletLoss,
     UniqueSoftmaxLoss,
+    YetiLogisticLoss,
 )
 from tfrankloss.metrics import MRR, NDCG, MeanAveragePrecision, PrecisionAtK, RecallAtK
 from tfrankloss.version import __version__
 
 __all__ = [
+    "ApproxMRRLoss",
+    "ApproxNDCGLoss",
     "BPRLoss",
     "CalibratedSoftmaxLoss",
     "CircleLoss",
     "ClickEMLoss",
     "CoupledRankDistilLoss",
+    "GumbelApproxNDCGLoss",
+    "GumbelLoss",
     "InBatchSoftmaxLoss",
     "KLListwiseLoss",
     "ListMLELoss",
@@ -49,6 +60,8 @@ __all__ = [
     "MixtureEMLoss",
     "NDCG",
     "NPairLoss",
+    "NeuralSortCrossEntropyLoss",
+    "NeuralSortNDCGLoss",
     "OrdinalLoss",
     "PairwiseHingeLoss",
     "PairwiseLogisticLoss",
@@ -63,6 +76,7 @@ __all__ = [
     "SoftmaxLoss",
     "TripletLoss",
     "UniqueSoftmaxLoss",
+    "YetiLogisticLoss",
     "__version__",
     "functional",
     "layers",

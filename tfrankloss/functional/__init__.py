@@ -7,10 +7,12 @@ reduction and state.
 
 from tfrankloss.functional.circle import circle_loss
 from tfrankloss.functional.click_models import click_em_loss, mixture_em_loss
+from tfrankloss.functional.gumbel import gumbel_loss, gumbel_noise, gumbel_scores
 from tfrankloss.functional.in_batch import in_batch_scores, in_batch_softmax_loss
 from tfrankloss.functional.listwise import kl_listwise_loss, list_net_loss
 from tfrankloss.functional.metric_learning import n_pair_loss
 from tfrankloss.functional.metrics import average_precision, ndcg, precision_at_k, recall_at_k, reciprocal_rank
+from tfrankloss.functional.neural_sort import neural_sort, neural_sort_cross_entropy_loss, neural_sort_ndcg_loss
 from tfrankloss.functional.pairwise import (
     pairwise_hinge_loss,
     pairwise_mse_loss,
@@ -23,6 +25,7 @@ from tfrankloss.functional.pointwise import mean_squared_loss, ordinal_loss, sig
 from tfrankloss.functional.rank_distil import coupled_rank_distil_loss
 from tfrankloss.functional.sampled import bpr_loss, sampled_softmax_loss, triplet_loss
 from tfrankloss.functional.similarity import l2_normalize
+from tfrankloss.functional.smooth import approx_mrr_loss, approx_ndcg_loss, smooth_ranks
 from tfrankloss.functional.softmax_family import (
     calibrated_softmax_loss,
     poly_one_softmax_loss,
@@ -31,12 +34,17 @@ from tfrankloss.functional.softmax_family import (
 )
 
 __all__ = [
+    "approx_mrr_loss",
+    "approx_ndcg_loss",
     "average_precision",
     "bpr_loss",
     "calibrated_softmax_loss",
     "circle_loss",
     "click_em_loss",
     "coupled_rank_distil_loss",
+    "gumbel_loss",
+    "gumbel_noise",
+    "gumbel_scores",
     "in_batch_scores",
     "in_batch_softmax_loss",
     "kl_listwise_loss",
@@ -47,6 +55,9 @@ __all__ = [
     "mixture_em_loss",
     "n_pair_loss",
     "ndcg",
+    "neural_sort",
+    "neural_sort_cross_entropy_loss",
+    "neural_sort_ndcg_loss",
     "ordinal_loss",
     "pairwise_hinge_loss",
     "pairwise_mse_loss",
@@ -59,6 +70,7 @@ __all__ = [
     "reciprocal_rank",
     "sampled_softmax_loss",
     "sigmoid_cross_entropy_loss",
+    "smooth_ranks",
     "softmax_loss",
     "triplet_loss",
     "unique_softmax_loss",

@@ -69,13 +69,35 @@ def _get(argument: str, identifier: str | Transform, table: dict[str, Transform]
     return table[identifier]
 
 
+def relative_gains(gain: Transform, labels: Tensor) -> Tensor:
+    """The gains (B, L) of labels up to one factor per list, finite however large the labels.
+
+    For ratios of DCGs, such as NDCG, which the factor does not change: exponential gains are divided by 2 to the
+    largest label of their list. Labels are 0 at padding.
+    """
+    if gain is not exponential_gain:
+        return gain(labels)
+    largest = ops.max(labels, axis=1, keepdims=True, initial=0)
+    two = ops.cast(2.0, labels.dtype)
+    return ops.power(two, labels - largest) - ops.power(two, -largest)
+
+
 def cutoff(ranks: Tensor, k: int | None) -> Tensor:
     """1 where the rank is at most ``k`` (everywhere if ``k`` is None), else 0."""
     return ops.ones_like(ranks) if k is None else ops.cast(ranks <= k, ranks.dtype)
 
 
-def ideal_dcg(gains: Tensor, mask: Tensor, discount: Transform, k: int | None) -> Tensor:
+def dcg(gains: Tensor, ranks: Tensor, discount: Transform, k: int | None = None) -> Tensor:
+    """The sum (B,) of gains (B, L), 0 at padding, discounted by their ranks (B, L) or (1, L), exact or smooth."""
+    return ops.sum(gains * discount(ranks) * cutoff(ranks, k), axis=1)
+
+
+def ideal_dcg(gains: Tensor, mask: Tensor, discount: Transform, k: int | None = None) -> Tensor:
     """The DCG (B,) of each list in the order of descending gain."""
     sorted_gains = lists.take(ops.where(mask, gains, 0.0), lists.descending_order(gains, mask))
-    ranks = lists.places(gains)
-    return ops.sum(sorted_gains * discount(ranks) * cutoff(ranks, k), axis=1)
+    return dcg(sorted_gains, lists.places(gains), discount, k)
+
+
+def ratio(value: Tensor, total: Tensor) -> Tensor:
+    """value / total, 0 where the total is 0."""
+    return ops.where(total > 0, value / ops.where(total > 0, total, 1.0), 0.0)

@@ -56,7 +56,7 @@ def ndcg(
 ) -> Tensor:
     r"""Normalized discounted cumulative gain of each list, from 0 to 1.
 
-    The metric for graded relevance. Tied items share the mean discount of their places.
+    The metric for graded relevance. Tied items share the mean discount of their places. Labels may be in the hundreds.
 
     .. math:: \sum_i g(y_i) d(r_i) [r_i \le k] / \max_{\text{order}} \sum_i g(y_i) d(r_i) [r_i \le k]
 
@@ -86,14 +86,13 @@ def ndcg(
     errors.check_positive_integer("k", k, optional=True)
     gain, discount = gains.get_gain(gain), gains.get_discount(discount)
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    item_gains = ops.where(mask, gain(labels), 0.0)
+    item_gains = ops.where(mask, gains.relative_gains(gain, labels), 0.0)
     if weights is not None:
         item_gains = item_gains * ops.where(mask, ops.cast(weights, scores.dtype), 0.0)
     ranking = rank(scores, mask)
-    discounts = discount(ranking.ranks) * gains.cutoff(ranking.ranks, k) * ops.ones_like(scores)
-    shared = lists.group_mean(discounts, ranking.groups)
-    dcg = ops.sum(lists.take(item_gains, ranking.order) * shared, axis=1)
-    return _ratio(dcg, gains.ideal_dcg(item_gains, mask, discount, k)) + ranking.fault
+    shared = lists.group_mean(lists.take(item_gains, ranking.order), ranking.groups)
+    dcg = gains.dcg(shared, ranking.ranks, discount, k)
+    return gains.ratio(dcg, gains.ideal_dcg(item_gains, mask, discount, k)) + ranking.fault
 
 
 def precision_at_k(
@@ -126,7 +125,7 @@ def precision_at_k(
     """
     relevance, ranking = _relevance_ranking(labels, scores, mask, k, threshold)
     valid = ops.cast(ranking.mask, relevance.dtype)
-    found = _ratio(_found(relevance, ranking, k), ops.sum(valid * gains.cutoff(ranking.ranks, k), axis=1))
+    found = gains.ratio(_found(relevance, ranking, k), ops.sum(valid * gains.cutoff(ranking.ranks, k), axis=1))
     return found + ranking.fault
 
 
@@ -157,7 +156,7 @@ def recall_at_k(
     Source: Manning, Raghavan and Schuetze, "Introduction to Information Retrieval", 2008, section 8.3.
     """
     relevance, ranking = _relevance_ranking(labels, scores, mask, k, threshold)
-    return _ratio(_found(relevance, ranking, k), ops.sum(relevance, axis=1)) + ranking.fault
+    return gains.ratio(_found(relevance, ranking, k), ops.sum(relevance, axis=1)) + ranking.fault
 
 
 def reciprocal_rank(
@@ -244,7 +243,7 @@ def average_precision(
     precision = (above + beside + 1) / ranking.ranks * gains.cutoff(ranking.ranks, k)
     if weights is not None:
         relevance = relevance * lists.take(ops.cast(weights, relevance.dtype), ranking.order)
-    mean = _ratio(ops.sum(relevance * lists.group_mean(precision, groups), axis=1), ops.sum(relevance, axis=1))
+    mean = gains.ratio(ops.sum(relevance * lists.group_mean(precision, groups), axis=1), ops.sum(relevance, axis=1))
     return mean + ranking.fault
 
 
@@ -264,8 +263,3 @@ def _found(relevance: Tensor, ranking: Ranking, k: int | None) -> Tensor:
     """Expected number (B,) of relevant items in the first ``k`` places."""
     within = gains.cutoff(ranking.ranks, k) * ops.ones_like(relevance)
     return ops.sum(relevance * lists.group_mean(within, ranking.groups), axis=1)
-
-
-def _ratio(value: Tensor, total: Tensor) -> Tensor:
-    """value / total, 0 where the total is 0."""
-    return ops.where(total > 0, value / ops.where(total > 0, total, 1.0), 0.0)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from tfrankloss import errors
@@ -30,7 +29,7 @@ def coupled_rank_distil_loss(
         labels: (B, L) scores of the teacher, at least 0; negative marks padding.
         scores: (B, L) scores of the student.
         mask: (B, L) booleans, False at padding; None where labels alone tell.
-        noise: (B, S, L) g, standard Gumbel noise of S draws, as ``rank_distil.gumbel_noise`` makes it.
+        noise: (B, S, L) g, standard Gumbel noise of S draws, as ``gumbel_noise`` makes it.
         top_k: K, how many places of an order count; None for all.
 
     Returns:
@@ -69,18 +68,3 @@ def coupled_rank_distil_loss(
     losses = ops.sum(ops.where(counted, losses, 0.0), axis=1)
     total = ops.sum(ops.reshape(losses, (batch, samples)), axis=1)
     return lists.share_by_label(total / ops.cast(samples, total.dtype), labels)
-
-
-def gumbel_noise(scores: Tensor, sample_size: int, seed: Any) -> Tensor:
-    """Standard Gumbel noise (B, sample_size, L) for ``scores`` (B, L), in their dtype.
-
-    Args:
-        scores: (B, L) tensor.
-        sample_size: How many draws per list.
-        seed: An integer or ``keras.random.SeedGenerator``.
-    """
-    errors.check_positive_integer("sample_size", sample_size)
-    batch, length = ops.shape(scores)
-    # From just above 0, as the logarithm of 0 is not a number to add.
-    uniform = keras.random.uniform((batch, sample_size, length), minval=1e-20, dtype=scores.dtype, seed=seed)
-    return -ops.log(-ops.log(uniform))

@@ -3,6 +3,7 @@
 from tfrankloss.losses.base import RankingLoss
 from tfrankloss.losses.circle import CircleLoss
 from tfrankloss.losses.click_models import ClickEMLoss, MixtureEMLoss
+from tfrankloss.losses.gumbel import GumbelApproxNDCGLoss, GumbelLoss, YetiLogisticLoss
 from tfrankloss.losses.in_batch import InBatchSoftmaxLoss
 from tfrankloss.losses.lambda_weights import (
     DCGLambdaWeight,
@@ -31,16 +32,21 @@ from tfrankloss.losses.pointwise import MeanSquaredLoss, OrdinalLoss, SigmoidCro
 from tfrankloss.losses.rank_distil import CoupledRankDistilLoss
 from tfrankloss.losses.registry import get
 from tfrankloss.losses.sampled import BPRLoss, SampledSoftmaxLoss, TripletLoss
+from tfrankloss.losses.smooth import ApproxMRRLoss, ApproxNDCGLoss, NeuralSortCrossEntropyLoss, NeuralSortNDCGLoss
 from tfrankloss.losses.softmax_family import CalibratedSoftmaxLoss, PolyOneSoftmaxLoss, SoftmaxLoss, UniqueSoftmaxLoss
 from tfrankloss.losses.weighted_sum import WeightedSumLoss
 
 __all__ = [
+    "ApproxMRRLoss",
+    "ApproxNDCGLoss",
     "BPRLoss",
     "CalibratedSoftmaxLoss",
     "CircleLoss",
     "ClickEMLoss",
     "CoupledRankDistilLoss",
     "DCGLambdaWeight",
+    "GumbelApproxNDCGLoss",
+    "GumbelLoss",
     "InBatchSoftmaxLoss",
     "KLListwiseLoss",
     "LabelDiffLambdaWeight",
@@ -57,6 +63,8 @@ __all__ = [
     "NDCGLoss2LambdaWeight",
     "NDCGLoss2PlusPlusLambdaWeight",
     "NPairLoss",
+    "NeuralSortCrossEntropyLoss",
+    "NeuralSortNDCGLoss",
     "OrdinalLoss",
     "PairwiseHingeLoss",
     "PairwiseLogisticLoss",
@@ -73,5 +81,6 @@ __all__ = [
     "UniqueSoftmaxLoss",
     "WeightedSumLoss",
     "YetiDCGLambdaWeight",
+    "YetiLogisticLoss",
     "get",
 ]

@@ -84,6 +84,10 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
         """Whether the loss stays the same when all scores of a list move by the same amount."""
         return True
 
+    def __repr__(self) -> str:
+        settings = {**self.settings, "temperature": self.temperature}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
+
     def get_config(self) -> dict[str, Any]:
         """The settings, from which ``from_config`` makes an equal loss."""
         own = {"dtype": self.dtype, "temperature": self.temperature, **to_config(self.settings)}

@@ -146,9 +146,9 @@ class DiscountedLambdaWeight(LambdaWeight):
         return ops.stop_gradient(self._gains(labels, mask) * self._discount(ranks))
 
     def _gains(self, labels: Tensor, mask: Tensor) -> Tensor:
-        gains = ops.where(mask, self._gain(labels), 0.0)
         if not self.normalized:
-            return gains
+            return ops.where(mask, self._gain(labels), 0.0)
+        gains = ops.where(mask, gain_forms.relative_gains(self._gain, labels), 0.0)
         ideal = gain_forms.ideal_dcg(gains, mask, self._discount, self._k)[:, None]
         return ops.where(ideal > 0, gains / ops.where(ideal > 0, ideal, 1.0), 0.0)
 

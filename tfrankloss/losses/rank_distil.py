@@ -3,9 +3,9 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from tfrankloss import errors, functional
-from tfrankloss.functional.rank_distil import gumbel_noise
 from tfrankloss.losses.base import RankingLoss, Tensor
 
 
@@ -61,7 +61,9 @@ class CoupledRankDistilLoss(RankingLoss):
         self._draws = keras.random.SeedGenerator(seed)
 
     def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        noise = gumbel_noise(scores, self.settings["sample_size"], self._draws)
+        batch, length = ops.shape(scores)
+        dtype = keras.backend.standardize_dtype(scores.dtype)
+        noise = functional.gumbel_noise((batch, self.settings["sample_size"], length), self._draws, dtype)
         return functional.coupled_rank_distil_loss(labels, scores, mask, noise=noise, top_k=self.settings["top_k"])
 
     def get_config(self) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class NDCG(RankingMetric):
         return functional.ndcg(labels, scores, mask, weights, k=self.k, **self.settings)
 
     def relevance(self, labels: Tensor) -> Tensor:
-        return self._gain(labels)
+        return gains.relative_gains(self._gain, labels)
 
 
 class _BinaryMetric(RankingMetric):
