@@ -16,12 +16,33 @@ from tfrankloss.losses import (
     RankNetLoss,
     SoftmaxLoss,
 )
-from tfrankloss.metrics import MRR, NDCG, MeanAveragePrecision, PrecisionAtK, RecallAtK
+from tfrankloss.metrics import (
+    ARP,
+    DCG,
+    GAUC,
+    MRR,
+    NDCG,
+    OPA,
+    AlphaDCG,
+    BPref,
+    Hits,
+    MeanAveragePrecision,
+    PrecisionAtK,
+    PrecisionIA,
+    RecallAtK,
+)
 from tfrankloss.version import __version__
 
 __all__ = [
+    "ARP",
+    "DCG",
+    "GAUC",
     "MRR",
     "NDCG",
+    "OPA",
+    "AlphaDCG",
+    "BPref",
+    "Hits",
     "InBatchSoftmaxLoss",
     "KLListwiseLoss",
     "ListMLELoss",
@@ -32,6 +53,7 @@ __all__ = [
     "PairwiseMSELoss",
     "PairwiseSoftZeroOneLoss",
     "PrecisionAtK",
+    "PrecisionIA",
     "RankNetLoss",
     "RecallAtK",
     "SoftmaxLoss",

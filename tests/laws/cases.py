@@ -66,6 +66,19 @@ TOGETHER = {
     "PrecisionAtK": [{"k": 3, "threshold": 2.0, "empty": "skip"}],
     "RecallAtK": [{"k": 3, "threshold": 2.0, "empty": "one"}],
     "MeanAveragePrecision": [{"k": 3, "threshold": 2.0, "empty": "skip"}],
+    "AlphaDCG": [
+        {"k": 3, "alpha": 0.25, "discount": "reciprocal", "empty": "skip"},
+        {"alpha": 1.0, "empty": "one"},
+        {"k": 2, "alpha": 0.0},
+    ],
+    "BPref": [
+        {"k": 3, "threshold": 2.0, "use_trec_version": False, "empty": "skip"},
+        {"k": 2, "empty": "one"},
+        {"use_trec_version": False},
+    ],
+    "DCG": [{"k": 3, "gain": "linear", "discount": "reciprocal", "empty": "skip"}],
+    "Hits": [{"k": 2, "threshold": 2.0, "empty": "one"}, {"k": 1, "empty": "skip"}],
+    "PrecisionIA": [{"k": 3, "threshold": 2.0, "empty": "skip"}],
 }
 
 # (law, settings): reason. A case with these settings does not have this law.
@@ -111,6 +124,8 @@ class Case:
     def layout(self):
         if issubclass(self.cls, losses.InBatchSoftmaxLoss):
             return layouts.Rows(ids=self.settings.get("targets") == "candidate_ids")
+        if issubclass(self.cls, (metrics.AlphaDCG, metrics.PrecisionIA)):
+            return layouts.Subtopics()
         positive = self.settings.get("score_transform") == "identity"
         return layouts.Lists(
             positive_scores=positive,
@@ -145,7 +160,7 @@ def _values(cls, name, default):
     if isinstance(default, bool):
         return [not default]
     if isinstance(default, float):
-        return [default / 2 + 0.25 if default != 0.5 else 2.0]
+        return [default / 2 + 0.25 if default != 0.5 else 0.75]
     message = _complaint(cls, name)
     if "integer" in message:
         return [2]

@@ -1,6 +1,8 @@
-"""The two shapes of batches that losses take, and the ways to rearrange one: lists of items, and rows of embeddings.
+"""The shapes of batches that losses and metrics take, and the ways to rearrange one.
 
-A rearranged batch tells where each of its scores came from, so that one check serves padding and order in both shapes.
+There are lists of items, lists whose items have a label per subtopic, and rows of embeddings.
+
+A rearranged batch tells where each of its scores came from, so that one check serves padding and order in all shapes.
 """
 
 from dataclasses import dataclass
@@ -81,7 +83,7 @@ class Lists:
         """The batch with padding anywhere between its items."""
         lists, length = batch.y_true.shape
         total = length + self.padding
-        y_true = np.full((lists, total), -1, "float32")
+        y_true = np.full((lists, total, *batch.y_true.shape[2:]), -1, "float32")
         y_pred = np.full((lists, total), junk, "float32")
         source = np.full((lists, total), -1)
         for row in range(lists):
@@ -95,8 +97,8 @@ class Lists:
         """The batch with the items of each list in another order."""
         order = np.argsort(generator.random(self.shape), axis=1)
         source = order + np.arange(self.shape[0])[:, None] * self.shape[1]
-        y_true, y_pred = (np.take_along_axis(values, order, axis=1) for values in batch)
-        return Rearranged(y_true, y_pred, source, np.arange(self.shape[0]))
+        rows = np.arange(self.shape[0])
+        return Rearranged(*(values[rows[:, None], order] for values in batch), source, rows)
 
     def uninformative(self, one_grade):
         """Lists with nothing to learn: one item, all padding and, if asked for, items of one grade."""
@@ -106,6 +108,28 @@ class Lists:
         y_true[2, 1] = 0
         scores = np.linspace(0.5, 3, 20).reshape(4, 5).astype("float32")
         return Batch(y_true, scores)
+
+
+@dataclass(frozen=True)
+class Subtopics(Lists):
+    """Labels (B, L, S) and scores (B, L); a label below 0 is that of a subtopic that the list does not have."""
+
+    subtopics = 2
+
+    def batches(self):
+        """Batches without padded items, as hypothesis draws them."""
+        shape = (*self.shape, self.subtopics)
+        labels = st_numpy.arrays("float32", shape, elements=st.integers(-1, 2), fill=st.nothing())
+        return st.builds(lambda batch, labels: Batch(self._judged(labels), batch.y_pred), super().batches(), labels)
+
+    def sample(self, generator, scale=1.0, offset=0.0):
+        """A batch of generic scores, without ties among them."""
+        labels = generator.integers(-1, 3, (*self.shape, self.subtopics)).astype("float32")
+        return Batch(self._judged(labels), super().sample(generator, scale, offset).y_pred)
+
+    def _judged(self, labels):
+        """Labels of which each item has one."""
+        return np.where(labels.max(axis=2, keepdims=True) < 0, 0, labels).astype("float32")
 
 
 @dataclass(frozen=True)
