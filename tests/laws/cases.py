@@ -69,12 +69,10 @@ TOGETHER = {
     "AlphaDCG": [
         {"k": 3, "alpha": 0.25, "discount": "reciprocal", "empty": "skip"},
         {"alpha": 1.0, "empty": "one"},
-        {"k": 2, "alpha": 0.0},
     ],
     "BPref": [
         {"k": 3, "threshold": 2.0, "use_trec_version": False, "empty": "skip"},
         {"k": 2, "empty": "one"},
-        {"use_trec_version": False},
     ],
     "DCG": [{"k": 3, "gain": "linear", "discount": "reciprocal", "empty": "skip"}],
     "Hits": [{"k": 2, "threshold": 2.0, "empty": "one"}, {"k": 1, "empty": "skip"}],
