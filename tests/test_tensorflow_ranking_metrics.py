@@ -116,14 +116,14 @@ def test_values_of_lists(name, k, random):
 
 @every_setting
 def test_results(name, k, random):
-    for _ in range(10):
+    for _ in range(3):
         ours, theirs = results(make_pair(name, k), *batch_of(name, random, SIZE))
         assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)
 
 
 @every_setting
 def test_results_with_list_weights(name, k, random):
-    for _ in range(10):
+    for _ in range(3):
         batch = batch_of(name, random, SIZE, filled=True)
         ours, theirs = results(make_pair(name, k), *batch, random_weights(random, SIZE, 1))
         assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)
@@ -131,7 +131,7 @@ def test_results_with_list_weights(name, k, random):
 
 @every_setting
 def test_results_with_item_weights(name, k, random):
-    for _ in range(10):
+    for _ in range(3):
         batch = batch_of(name, random, SIZE, filled=True)
         ours, theirs = results(make_pair(name, k), *batch, random_weights(random, SIZE, LENGTH))
         assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)

@@ -115,15 +115,18 @@ def _expected_gains(labels: Tensor, weighed: Tensor, ranking: Ranking, kept: flo
     of the run above it. Both means (over m items above, and over those and the item) are built up item by item: an
     item that joins n others is among m chosen ones with chance m / (n + 1). All runs of all lists grow at once.
     """
-    groups = ranking.groups
+    groups, subtopics = ranking.groups, ops.shape(labels)[2]
     offset, size = (ranking.ranks - groups.first)[:, :, None], groups.size[:, :, None]
-    start = ops.cast(groups.first, "int32")[:, :, None] - 1
     factors = ops.power(ops.cast(kept, labels.dtype), labels)
+    batch, length = ops.shape(labels)[0], ops.shape(labels)[1]
+    # One gather from flat rows is far cheaper than one along an axis, and there is one at every step.
+    items = ops.reshape(ops.concatenate([factors, weighed], axis=2), (batch * length, 2 * subtopics))
+    start = ops.cast(groups.first, "int32") - 1 + length * ops.arange(batch, dtype="int32")[:, None]
 
     def join(step, state):
         chosen, gain = state
-        member = ops.minimum(start + step, ops.shape(labels)[1] - 1)
-        factor, own = lists.take(factors, member), lists.take(weighed, member)
+        joining = ops.take(items, ops.minimum(start + step, batch * length - 1), axis=0)
+        factor, own = joining[:, :, :subtopics], joining[:, :, subtopics:]
         count = ops.cast(step + 1, labels.dtype)
         among = offset / count * factor
         gain_now = (count - 1 - offset) / count * gain + among * _one_place_on(gain) + own * chosen / count
