@@ -570,13 +570,82 @@ def average_precision(labels, weights, k=None, threshold=1.0):
     return found / total if total else 0.0
 
 
+def dcg(labels, weights, k=None, gain="exponential", discount="log2"):
+    gains = [gain_of(label, gain) for label in labels]
+    total = sum(gain * weight for gain, weight in zip(gains, weights, strict=True))
+    found = sum(gains[i] * weights[i] * discount_of(i + 1, discount) for i in range(len(gains[:k])))
+    return found * sum(gains) / total if total else 0.0
+
+
+def hits(labels, weights, k=None, threshold=1.0):
+    return float(any(label >= threshold for label in labels[:k]))
+
+
+def average_relevance_position(labels, weights):
+    masses = [label * weight for label, weight in zip(labels, weights, strict=True)]
+    return sum(rank * mass for rank, mass in enumerate(masses, 1)) / sum(masses) if sum(masses) else 0.0
+
+
+def ordered_pair_accuracy(labels, weights):
+    right = sum(weights[i] for i, j in itertools.combinations(range(len(labels)), 2) if labels[i] > labels[j])
+    wrong = sum(weights[j] for i, j in itertools.combinations(range(len(labels)), 2) if labels[i] < labels[j])
+    return right / (right + wrong) if right + wrong else 0.0
+
+
+def auc(labels, weights, threshold=1.0):
+    relevant = [label >= threshold for label in labels]
+    pairs = [(i, j) for i, j in itertools.permutations(range(len(labels)), 2) if relevant[i] and not relevant[j]]
+    total = sum(weights[i] * weights[j] for i, j in pairs)
+    return sum(weights[i] * weights[j] for i, j in pairs if i < j) / total if pairs else 0.0
+
+
+def bpref(labels, weights, k=None, threshold=1.0, use_trec_version=True):
+    relevant = [label >= threshold for label in labels]
+    count, others = sum(relevant), len(labels) - sum(relevant)
+    divisor = min(count, others) if use_trec_version else count
+    total = 0.0
+    for place in range(len(labels[:k])):
+        if relevant[place]:
+            above = min(place - sum(relevant[:place]), count)
+            total += 1 - above / divisor if divisor else 1.0
+    return total / count if count else 0.0
+
+
+def precision_ia(labels, weights, k=None, threshold=1.0):
+    subtopics = [t for t in range(len(labels[0])) if any(item[t] >= threshold for item in labels)]
+    of_subtopics = [precision([item[t] for item in labels], weights, k, threshold) for t in subtopics]
+    return sum(of_subtopics) / len(subtopics) if subtopics else 0.0
+
+
+def alpha_dcg(labels, weights, k=None, alpha=0.5, discount="log2"):
+    total = 0.0
+    for place, item in enumerate(labels[:k]):
+        for subtopic, label in enumerate(item):
+            above = sum(max(other[subtopic], 0) for other in labels[:place])
+            total += weights[place] * max(label, 0) * (1 - alpha) ** above * discount_of(place + 1, discount)
+    covering = [weight for item, weight in zip(labels, weights, strict=True) if max(item) > 0]
+    return total * len(covering) / sum(covering) if covering else 0.0
+
+
 METRICS = {
+    "ARP": average_relevance_position,
+    "AlphaDCG": alpha_dcg,
+    "BPref": bpref,
+    "DCG": dcg,
+    "GAUC": auc,
+    "Hits": hits,
     "MRR": mrr,
     "NDCG": ndcg,
     "MeanAveragePrecision": average_precision,
+    "OPA": ordered_pair_accuracy,
     "PrecisionAtK": precision,
+    "PrecisionIA": precision_ia,
     "RecallAtK": recall,
 }
+# Metrics whose lists weigh the sum, not the mean, of their items' weights by relevance.
+SUMMED = ("ARP", "OPA")
+# Metrics that leave out lists without a relevant item.
+WITHOUT_EMPTY = ("ARP", "GAUC", "OPA")
 
 
 def tie_orders(scores):
@@ -586,40 +655,56 @@ def tie_orders(scores):
         yield [item for order in orders for item in order]
 
 
+def kept_items(labels, scores, weights):
+    """Labels, scores and weights of a list without padding and items of weight 0."""
+    weights = [1.0] * len(labels) if weights is None else weights
+    kept = [i for i in range(len(labels)) if np.max(labels[i]) >= 0 and weights[i] != 0]
+    return [[values[i] for i in kept] for values in (labels, scores, weights)]
+
+
 def metric_value(name, labels, scores, weights=None, **settings):
     """A metric of one list, averaged over all orders of its ties; an empty list is worth 0."""
-    weights = [1.0] * len(labels) if weights is None else weights
-    kept = [i for i in range(len(labels)) if labels[i] >= 0 and weights[i] != 0]
-    if not kept:
+    labels, scores, weights = kept_items(labels, scores, weights)
+    if not labels:
         return 0.0
-    labels, scores, weights = ([values[i] for i in kept] for values in (labels, scores, weights))
     values = []
     for order in tie_orders(scores):
         values.append(METRICS[name]([labels[i] for i in order], [weights[i] for i in order], **settings))
     return sum(values) / len(values)
 
 
-def relevance(name, label, gain="exponential", threshold=1.0):
-    """How much an item says about its list: the gain, or whether it is relevant."""
-    return gain_of(label, gain) if name == "NDCG" else float(label >= threshold)
+def relevances(name, labels, gain="exponential", threshold=1.0):
+    """How much each item says about its list."""
+    if name in ("NDCG", "DCG"):
+        return [gain_of(label, gain) for label in labels]
+    if name == "ARP":
+        return labels
+    if name == "OPA":
+        return [sum(other < label for other in labels) for label in labels]
+    if name == "AlphaDCG":
+        return [float(max(item) > 0) for item in labels]
+    relevant = [float(np.max(label) >= threshold) for label in labels]
+    return [0.0] * len(labels) if name == "GAUC" and all(relevant) else relevant
 
 
-def metric_result(name, lists, k=None, empty="zero", **settings):
+def metric_result(name, lists, empty="zero", **settings):
     """A metric over lists ``(labels, scores, item weights or None, list weight)``: the weighted mean over lists."""
+    empty = "skip" if name in WITHOUT_EMPTY else empty
+    chosen = {key: settings[key] for key in ("gain", "threshold") if key in settings}
     total, weight_total = 0.0, 0.0
     for labels, scores, weights, list_weight in lists:
-        value = metric_value(name, labels, scores, weights, k=k, **settings)
-        chosen = {key: settings[key] for key in ("gain", "threshold") if key in settings}
-        ones = [1.0] * len(labels) if weights is None else weights
-        items = [(relevance(name, y, **chosen), w) for y, w in zip(labels, ones, strict=True) if y >= 0 and w != 0]
-        filled = sum(r for r, _ in items)
+        value = metric_value(name, labels, scores, weights, **settings)
+        kept, _, kept_weights = kept_items(labels, scores, weights)
+        relevance = relevances(name, kept, **chosen)
+        filled = sum(relevance)
         weight = list_weight
         if weights is not None and filled:
-            weight = sum(r * w for r, w in items) / filled
+            weight = sum(r * w for r, w in zip(relevance, kept_weights, strict=True)) / filled
         elif weights is not None:
-            weight = sum(w for _, w in items) / max(len(items), 1)
+            weight = sum(kept_weights) / max(len(kept), 1)
         if not filled:
             value = {"zero": value, "one": 1.0, "skip": 0.0}[empty]
             weight = 0.0 if empty == "skip" else weight
+        weight *= filled if name in SUMMED else 1.0
         total, weight_total = total + weight * value, weight_total + weight
     return total / weight_total if weight_total else 0.0

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.backends
 
 every_loss = pytest.mark.parametrize("case", cases.DEFAULT_LOSSES, ids=str)
 BATCH, LENGTH, FEATURES = 6, 4, 3
-METRICS = cases.METRIC_CLASSES
+DEFAULT_METRICS = [cases.Case(cls, ()) for cls in cases.METRIC_CLASSES]
 
 
 def scorer(columns=None):
@@ -104,21 +104,34 @@ def test_sample_weight(case, shape, random):
     assert np.isfinite(losses_of(model, x, y, weights)).all()
 
 
+def made(case, prefix=""):
+    """The metric of a case with a cutoff, where it has one."""
+    settings = {"k": 2} if "k" in case.make().settings else {}
+    return case.make(name=prefix + case.name, **settings)
+
+
+@pytest.mark.parametrize("layout", [layouts.Lists(), layouts.Subtopics()], ids=["labels", "subtopics"])
 @pytest.mark.parametrize("shape", [None, "list", "item"])
-def test_metrics_in_compile(shape, random, tmp_path):
+def test_metrics_in_compile(shape, layout, random, tmp_path):
     model, x, y = task(layouts.Lists(), random)
+    own = [case for case in DEFAULT_METRICS if case.layout == layout]
+    by_subtopic = isinstance(layout, layouts.Subtopics)
     model.compile(
         optimizer="adam",
-        loss=SoftmaxLoss(),
-        metrics=[cls(k=2) for cls in METRICS],
-        weighted_metrics=[cls(k=2, name=f"weighted_{cls.__name__}") for cls in METRICS],
+        # No loss takes labels by subtopic.
+        loss=None if by_subtopic else SoftmaxLoss(),
+        metrics=[made(case) for case in own],
+        weighted_metrics=[made(case, "weighted") for case in own],
     )
     weights = weights_of(layouts.Lists(), shape)
-    losses_of(model, x, y, weights)
+    if by_subtopic:
+        y = np.stack([y, np.roll(y, 1, axis=1)], axis=2)
+    else:
+        losses_of(model, x, y, weights)
     found = model.evaluate(x, y, sample_weight=weights, batch_size=BATCH, verbose=0, return_dict=True)
     scores = model.predict(x, verbose=0)
-    for cls in METRICS:
-        plain, weighted = cls(k=2), cls(k=2, name=f"weighted_{cls.__name__}")
+    for case in own:
+        plain, weighted = made(case), made(case, "weighted")
         plain.update_state(y, scores)
         weighted.update_state(y, scores, weights)
         assert found[plain.name] == pytest.approx(float(plain.result()), rel=1e-5)

@@ -15,6 +15,7 @@ Y, S = np.ones((3, 4), "float32"), np.zeros((3, 4), "float32")
 LIST_LAYOUTS = {case.cls: case.layout for case in cases.DEFAULT_LOSSES if isinstance(case.layout, layouts.Lists)}
 COLUMN_LOSSES = [cls for cls, layout in LIST_LAYOUTS.items() if layout.columns is not None]
 METRICS = cases.METRIC_CLASSES
+SUBTOPIC_METRICS = [metrics.AlphaDCG, metrics.PrecisionIA]
 both = pytest.mark.parametrize("cls", [*LIST_LAYOUTS, *METRICS], ids=lambda cls: cls.__name__)
 
 
@@ -22,6 +23,11 @@ def scores_for(cls, scores):
     """Scores (B, L), as many times over as the class takes scores per item."""
     columns = LIST_LAYOUTS[cls].columns if cls in LIST_LAYOUTS else None
     return scores if columns is None else np.repeat(scores[..., None], columns, axis=-1)
+
+
+def labels_for(cls, labels):
+    """Labels (B, L) as those of one subtopic, where a metric asks for that."""
+    return labels[..., None] if cls in SUBTOPIC_METRICS else labels
 
 
 @pytest.mark.parametrize("cls", [cls for cls in [*LIST_LAYOUTS, *METRICS] if cls not in COLUMN_LOSSES])
@@ -43,6 +49,10 @@ def scores_for(cls, scores):
 def test_shapes_of_lists(cls, y_true, y_pred, weight, argument, rule, received):
     made = cls()
     call = made if isinstance(made, keras.losses.Loss) else made.update_state
+    if cls in SUBTOPIC_METRICS:
+        if argument == "y_true":
+            pytest.skip("labels by subtopic have a test of their own")
+        y_true = y_true[..., None]
     with pytest.raises(ValueError) as caught:
         call(y_true, y_pred, weight)
     message = str(caught.value)
@@ -85,6 +95,14 @@ def test_number_of_columns(cls):
         cls()(Y, np.zeros((3, 4, columns + 1), "float32"))
 
 
+@pytest.mark.parametrize("cls", SUBTOPIC_METRICS, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("shape", [(3, 4), (3, 3, 2), (1, 4, 2), (3, 2), (3, 4, 2, 1)], ids=str)
+def test_shapes_of_labels_by_subtopic(cls, shape):
+    with pytest.raises(ValueError, match=r"`y_true` must have shape \(batch, list_size, subtopics\)") as caught:
+        cls().update_state(np.ones(shape, "float32"), S)
+    assert f"Received: y_true.shape={shape}" in str(caught.value)
+
+
 @both
 @pytest.mark.parametrize("value", [None, "text", {"scores": S}], ids=["none", "text", "dict"])
 def test_kinds_of_input(cls, value):
@@ -105,7 +123,7 @@ def test_nothing_to_read(cls, shape):
         values = made(empty, scores_for(cls, empty))
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(values), np.zeros(shape[0]))
     else:
-        made.update_state(empty, empty)
+        made.update_state(labels_for(cls, empty), empty)
         assert float(made.result()) == 0
 
 
@@ -116,13 +134,16 @@ def test_ragged_rows_of_other_lengths(cls):
 
     made = cls()
     call = made if isinstance(made, keras.losses.Loss) else made.update_state
-    full = tf.ragged.constant([[1.0, 2.0], [1.0, 3.0]])
-    scores = full.with_flat_values(tf.constant(scores_for(cls, full.flat_values.numpy())))
-    short, shorter = tf.ragged.constant([[1.0, 2.0], [1.0]]), tf.ragged.constant([[1.0, 2.0]])
+    right = tf.ragged.constant([[1.0, 2.0], [1.0, 3.0]])
+    scores = right.with_flat_values(tf.constant(scores_for(cls, right.flat_values.numpy())))
+    short_weights = tf.ragged.constant([[1.0, 2.0], [1.0]])
+    short, shorter = short_weights, short_weights[:1]
+    if cls in SUBTOPIC_METRICS:
+        right, short, shorter = (tf.expand_dims(ragged, 2) for ragged in (right, short, shorter))
     for labels, weights, message in (
         (short, None, r"`y_true` and `y_pred` must have rows of the same lengths.*y_true=\[2, 1\], y_pred=\[2, 2\]"),
         (shorter, None, r"`y_true` and `y_pred` must have the same shape.*y_true.shape=\(1,\)"),
-        (full, short, "`sample_weight` and `y_pred` must have rows of the same lengths"),
+        (right, short_weights, "`sample_weight` and `y_pred` must have rows of the same lengths"),
     ):
         with pytest.raises(ValueError, match=message):
             call(labels, scores, weights)
@@ -158,14 +179,15 @@ def test_ragged_scores_whose_items_are_rows(cls):
 
 @pytest.mark.parametrize("cls", METRICS, ids=lambda cls: cls.__name__)
 def test_a_score_that_is_not_a_number_is_seen(cls):
-    scores = S.copy()
+    labels, scores = Y.copy(), S.copy()
+    labels[:, 2:] = 0
     scores[0, 1] = np.nan
     metric = cls()
-    metric.update_state(Y, scores)
+    metric.update_state(labels_for(cls, labels), scores)
     assert np.isnan(float(metric.result()))
     metric.reset_state()
-    metric.update_state(np.where(np.isnan(scores), -1, Y), scores)
-    assert float(metric.result()) == 1
+    metric.update_state(labels_for(cls, np.where(np.isnan(scores), -1, labels)), scores)
+    assert np.isfinite(float(metric.result()))
 
 
 ROWS = np.zeros((4, 2, 3), "float32")
@@ -231,7 +253,13 @@ def test_functions_never_broadcast_labels(name):
         getattr(functional, name)(Y, S, np.ones((3, 1), bool))
 
 
-@pytest.mark.parametrize("name", ["ndcg", "precision_at_k", "recall_at_k", "reciprocal_rank", "average_precision"])
+FUNCTIONS_OF_K = [
+    *("ndcg", "dcg", "precision_at_k", "recall_at_k", "reciprocal_rank", "hits_at_k", "average_precision", "bpref"),
+    *("precision_ia", "alpha_dcg"),
+]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS_OF_K)
 @pytest.mark.parametrize(("k", "error"), [(0, ValueError), (-3, ValueError), (2.0, TypeError), ("5", TypeError)])
 def test_cutoffs_of_metric_functions(name, k, error):
     with pytest.raises(error, match=r"`k` must be .*Received: k="):

@@ -1,15 +1,34 @@
 """Metrics on lists small enough to do by hand."""
 
+import inspect
 import math
 
+import keras
 import numpy as np
 import pytest
 
-from tfrankloss import MRR, NDCG, MeanAveragePrecision, PrecisionAtK, RecallAtK, metrics
+from tfrankloss import (
+    ARP,
+    DCG,
+    GAUC,
+    MRR,
+    NDCG,
+    OPA,
+    AlphaDCG,
+    BPref,
+    Hits,
+    MeanAveragePrecision,
+    PrecisionAtK,
+    PrecisionIA,
+    RecallAtK,
+    functional,
+    metrics,
+)
 
 pytestmark = pytest.mark.backends
 
 LOG3 = math.log2(3)
+METRICS = [getattr(metrics, name) for name in metrics.__all__ if name != "RankingMetric"]
 
 
 def value(metric, labels, scores, weight=None):
@@ -37,6 +56,18 @@ def value(metric, labels, scores, weight=None):
         (RecallAtK(), 1),
         (RecallAtK(k=2), 1 / 2),
         (RecallAtK(k=2, threshold=2), 0),
+        (DCG(), 1 / LOG3 + 3 / 2),
+        (DCG(k=2), 1 / LOG3),
+        (DCG(gain="linear", discount="reciprocal"), 1 / 2 + 2 / 3),
+        (Hits(k=1), 0),
+        (Hits(k=2), 1),
+        (Hits(k=2, threshold=2), 0),
+        (ARP(), (1 * 2 + 2 * 3) / 3),
+        (OPA(), 0),
+        (GAUC(), 0),
+        (GAUC(threshold=2), 0),
+        (BPref(), 0),
+        (BPref(use_trec_version=False), 1 / 2),
     ],
     ids=lambda item: getattr(item, "name", None),
 )
@@ -56,6 +87,13 @@ def test_three_items(metric, expected):
         (PrecisionAtK(k=1), 1 / 3),
         (PrecisionAtK(k=2), 1 / 3),
         (RecallAtK(k=2), 2 / 3),
+        (DCG(k=2), (1 + 1 / LOG3) / 3),
+        (Hits(k=2), 2 / 3),
+        (ARP(), 2),
+        (OPA(), 1 / 2),
+        (GAUC(), 1 / 2),
+        (BPref(), 1 / 3),
+        (BPref(k=2), 1 / 3),
     ],
     ids=lambda item: getattr(item, "name", None),
 )
@@ -73,16 +111,104 @@ def test_item_weights_multiply_gains():
     assert found == pytest.approx(expected, rel=1e-6)
 
 
+def test_item_weights_divide_what_they_multiply_in_dcg():
+    """So that lists are averaged as with list weights: here one list of DCG 3 / log2(3) + 1 and mean weight 7 / 4."""
+    weighed = 2 * 3 / LOG3 + 1 * 1
+    found = value(DCG(), [[2, 1]], [[0, 1]], np.float32([[2, 1]]))
+    assert found == pytest.approx(weighed / ((2 * 3 + 1 * 1) / (3 + 1)), rel=1e-6)
+
+
+# Items of a list cover subtopics 2; 1; 1 and 2; they stand at places 1, 3, 2.
+SUBTOPICS, ORDER = [[[0, 1], [1, 0], [1, 1]]], [[3, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        (AlphaDCG(), 1 + (1 + 1 / 2) / LOG3 + (1 / 2) / 2),
+        (AlphaDCG(k=2), 1 + (1 + 1 / 2) / LOG3),
+        (AlphaDCG(alpha=0.0), 1 + 2 / LOG3 + 1 / 2),
+        (AlphaDCG(alpha=1.0), 1 + 1 / LOG3),
+        (AlphaDCG(alpha=0.25, discount="reciprocal"), 1 + (1 + 3 / 4) / 2 + (3 / 4) / 3),
+        (PrecisionIA(), 2 / 3),
+        (PrecisionIA(k=2), (1 / 2 + 2 / 2) / 2),
+        (PrecisionIA(k=1), (0 + 1) / 2),
+        (PrecisionIA(threshold=2), 0),
+    ],
+    ids=lambda item: getattr(item, "name", None),
+)
+def test_subtopics(metric, expected):
+    assert value(metric, SUBTOPICS, ORDER) == pytest.approx(expected, rel=1e-6)
+
+
+def test_graded_labels_of_tied_items_in_alpha_dcg():
+    """Of labels 2 and 1, whichever comes second loses by the other: the mean over both orders."""
+    orders = [2 + 1 * 0.5**2 / LOG3, 1 + 2 * 0.5 / LOG3]
+    assert value(AlphaDCG(), [[[2], [1]]], [[5, 5]]) == pytest.approx(sum(orders) / 2, rel=1e-6)
+
+
+def test_long_runs_of_ties_in_alpha_dcg():
+    """All of n items tied on one subtopic: n gains 1, 1/2, 1/4, ... at the places 1, 2, ..."""
+    expected = sum(0.5**place / math.log2(place + 2) for place in range(300))
+    found = functional.alpha_dcg(np.ones((2, 300, 1), "float32"), np.zeros((2, 300), "float32"))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(found), [expected] * 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("use_trec_version", [True, False])
+def test_bpref_with_every_place_is_that_without_a_cutoff(random, use_trec_version):
+    """The closed form of whole runs of ties agrees with the walk from place to place."""
+    labels, scores = random.integers(0, 2, (50, 40)), random.integers(0, 6, (50, 40)).astype("float32")
+    closed, walked = (functional.bpref(labels, scores, k=k, use_trec_version=use_trec_version) for k in (None, 40))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(walked), keras.ops.convert_to_numpy(closed), rtol=1e-5)
+
+
+def test_arp_and_opa_are_means_over_labels_and_pairs():
+    """Lists of 1 and 3 labels at places 1 and 2; lists of 1 and 2 pairs, of which the first list's is right."""
+    assert value(ARP(), [[1, 0, -1], [0, 1, 2]], [[2, 1, 0], [3, 2, 2]]) == pytest.approx((1 * 1 + 3 * 2.5) / 4)
+    assert value(OPA(), [[1, 0, -1], [0, 1, 1]], [[2, 1, 0], [3, 2, 2]]) == pytest.approx(1 / 3)
+
+
+def test_list_weights_of_arp_and_opa_weigh_their_labels_and_pairs():
+    labels, scores, weights = [[1, 0, -1], [0, 1, 1]], [[2, 1, 0], [3, 2, 2]], np.float32([3, 1])
+    assert value(ARP(), labels, scores, weights) == pytest.approx((3 * 1 * 1 + 1 * 2 * 2.5) / (3 * 1 + 1 * 2))
+    assert value(OPA(), labels, scores, weights) == pytest.approx(3 * 1 / (3 * 1 + 1 * 2))
+
+
+def test_gauc_leaves_out_lists_of_one_class():
+    labels, scores = [[1, 0, 0], [1, 1, 1], [0, 0, 0], [0, 1, -1]], [[2, 3, 1], [1, 2, 3], [1, 2, 3], [1, 2, 3]]
+    assert value(GAUC(), labels, scores) == pytest.approx((1 / 2 + 1) / 2)
+    assert value(GAUC(), labels, scores, np.float32([3, 9, 9, 1])) == pytest.approx((3 * 1 / 2 + 1 * 1) / (3 + 1))
+    assert value(GAUC(), labels[1:3], scores[1:3]) == 0
+
+
+WITH_EMPTY = [cls for cls in METRICS if "empty" in inspect.signature(cls).parameters]
+
+
+def test_which_metrics_leave_lists_without_relevant_items_to_the_caller():
+    assert {cls.__name__ for cls in METRICS} - {cls.__name__ for cls in WITH_EMPTY} == {"ARP", "GAUC", "OPA"}
+
+
+@pytest.mark.parametrize("cls", WITH_EMPTY, ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize(("empty", "expected"), [("zero", 1 / 2), ("one", 1), ("skip", 1)])
-def test_lists_without_a_relevant_item(empty, expected):
-    for name in metrics.__all__:
-        if name != "RankingMetric":
-            found = value(getattr(metrics, name)(k=1, empty=empty), [[1, 0], [0, 0]], [[1, 0], [1, 0]])
-            assert found == pytest.approx(expected), name
+def test_lists_without_a_relevant_item(cls, empty, expected):
+    labels = np.float32([[1, 0], [0, 0]])
+    labels = labels[..., None] if cls in (AlphaDCG, PrecisionIA) else labels
+    assert value(cls(k=1, empty=empty), labels, [[1, 0], [1, 0]]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("cls", [ARP, OPA, GAUC], ids=lambda cls: cls.__name__)
+def test_lists_that_say_nothing_are_left_out(cls):
+    """Also where a score is not a number."""
+    alone = value(cls(), [[1, 0]], [[0, 1]])
+    assert value(cls(), [[1, 0], [0, 0]], [[0, 1], [float("nan"), 0]]) == alone
 
 
 def test_names_say_the_cutoff():
     assert [NDCG().name, NDCG(k=10).name, MRR(k=5).name] == ["ndcg", "ndcg_at_10", "mrr_at_5"]
+    assert [cls().name for cls in METRICS] == [
+        *("arp", "dcg", "gauc", "mrr", "ndcg", "opa", "alpha_dcg", "bpref", "hits"),
+        *("map", "precision", "precision_ia", "recall"),
+    ]
     assert NDCG(k=10, name="mine").name == "mine"
 
 

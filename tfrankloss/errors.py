@@ -60,6 +60,13 @@ def check_fraction(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must lie strictly between 0 and 1. {received(name, value)}")
 
 
+def check_share(name: str, value: Any) -> None:
+    """Raise unless ``value`` lies between 0 and 1, ends included."""
+    check_number(name, value)
+    if not 0 <= value <= 1:
+        raise ValueError(f"`{name}` must lie between 0 and 1. {received(name, value)}")
+
+
 def check_positive_integer(name: str, value: Any, optional: bool = False) -> None:
     """Raise unless ``value`` is an integer of at least 1 (or None where ``optional``)."""
     if optional and value is None:

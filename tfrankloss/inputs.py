@@ -22,7 +22,7 @@ class ListBatch(NamedTuple):
     """Lists as losses and metrics see them.
 
     Attributes:
-        labels: (B, L) relevance, 0 at padding.
+        labels: (B, L) relevance, or (B, L, S) by subtopic; 0 at padding.
         scores: (B, L) or (B, L, C) scores, 0 at padding.
         mask: (B, L) booleans, True at items; an item of weight 0 is padding.
         item_weights: (B, L), or None for 1.
@@ -85,6 +85,29 @@ def read_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str, columns
         valid = ops.logical_and(valid, ops.cast(keras_mask, "bool"))
     labels, scores, mask = lists.prepare(labels, scores, valid, columns=columns)
     return ListBatch(labels, scores, mask, item_weights, list_weights)
+
+
+def read_subtopic_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> ListBatch:
+    """The same as ``read_lists`` for labels (B, L, S): an item without a label of at least 0 is padding.
+
+    Args:
+        y_true: (B, L, S) labels by subtopic, dense or ragged; negative or NaN marks padding.
+        y_pred: As in ``read_lists``.
+        sample_weight: As in ``read_lists``.
+        dtype: Computing dtype.
+
+    Raises:
+        TypeError: If there are no labels or scores, or they are text, sparse or a dict.
+        ValueError: If a shape does not fit.
+    """
+    _check_tensors(y_true, y_pred)
+    y_true, y_pred, sample_weight = _densify(y_true, y_pred, sample_weight)
+    labels = ops.convert_to_tensor(y_true, dtype=dtype)
+    lists.check_subtopics("y_true", labels.shape, "y_pred", ops.convert_to_tensor(y_pred).shape)
+    judged = labels >= 0
+    of_items = ops.where(ops.any(judged, axis=2), ops.cast(0.0, dtype), ops.cast(-1.0, dtype))
+    batch = read_lists(of_items, y_pred, sample_weight, dtype)
+    return batch._replace(labels=ops.where(ops.logical_and(judged, batch.mask[:, :, None]), labels, 0.0))
 
 
 class _MaskOf(keras.layers.Layer):
@@ -151,7 +174,8 @@ def _densify(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, An
     if _is_ragged(y_pred):
         y_pred = y_pred.to_tensor(default_value=0)
     if _is_ragged(y_true):
-        y_true = y_true.to_tensor(default_value=-1, shape=ops.shape(y_pred)[:2])
+        subtopics = [y_true.bounding_shape(2)] if len(y_true.shape) == 3 else []
+        y_true = y_true.to_tensor(default_value=-1, shape=(*ops.shape(y_pred)[:2], *subtopics))
     if _is_ragged(sample_weight):
         sample_weight = sample_weight.to_tensor(default_value=0, shape=ops.shape(y_pred)[:2])
     return y_true, y_pred, sample_weight

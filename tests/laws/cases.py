@@ -107,6 +107,17 @@ TOGETHER = {
     "PrecisionAtK": [{"k": 3, "threshold": 2.0, "empty": "skip"}],
     "RecallAtK": [{"k": 3, "threshold": 2.0, "empty": "one"}],
     "MeanAveragePrecision": [{"k": 3, "threshold": 2.0, "empty": "skip"}],
+    "AlphaDCG": [
+        {"k": 3, "alpha": 0.25, "discount": "reciprocal", "empty": "skip"},
+        {"alpha": 1.0, "empty": "one"},
+    ],
+    "BPref": [
+        {"k": 3, "threshold": 2.0, "use_trec_version": False, "empty": "skip"},
+        {"k": 2, "empty": "one"},
+    ],
+    "DCG": [{"k": 3, "gain": "linear", "discount": "reciprocal", "empty": "skip"}],
+    "Hits": [{"k": 2, "threshold": 2.0, "empty": "one"}, {"k": 1, "empty": "skip"}],
+    "PrecisionIA": [{"k": 3, "threshold": 2.0, "empty": "skip"}],
 }
 
 # (law, settings): reason. A case with these settings does not have this law.
@@ -183,6 +194,8 @@ class Case:
             return layouts.Rows(ids=self.settings.get("targets") == "candidate_ids")
         if issubclass(self.cls, losses.NPairLoss):
             return layouts.Rows(ids=True, negatives=0)
+        if issubclass(self.cls, (metrics.AlphaDCG, metrics.PrecisionIA)):
+            return layouts.Subtopics()
         positive = self.settings.get("score_transform") == "identity"
         columns = self.loss.score_columns
         return layouts.Lists(
@@ -227,7 +240,7 @@ def _values(cls, name, default):
     if isinstance(default, bool):
         return [not default]
     if isinstance(default, float):
-        return [default / 2 + 0.25 if default != 0.5 else 2.0]
+        return [default / 2 + 0.25 if default != 0.5 else 0.75]
     message = _complaint(cls, name)
     if "integer" in message:
         return [2]

@@ -1,6 +1,8 @@
-"""The shapes of batches that losses take, and the ways to rearrange one: lists of items, and rows of embeddings.
+"""The shapes of batches that losses and metrics take, and the ways to rearrange one.
 
-A rearranged batch tells where each of its scores came from, so that one check serves padding and order in both shapes.
+There are lists of items, lists whose items have a label per subtopic, and rows of embeddings.
+
+A rearranged batch tells where each of its scores came from, so that one check serves padding and order in all shapes.
 """
 
 from dataclasses import dataclass
@@ -101,9 +103,9 @@ class Lists:
 
     def pad(self, batch, generator, junk):
         """The batch with padding anywhere between its items."""
-        lists, length = batch.y_true.shape
+        lists, length = batch.y_pred.shape
         total = length + self.padding
-        y_true = np.full((lists, total), -1, "float32")
+        y_true = np.full((lists, total, *batch.y_true.shape[2:]), -1, "float32")
         y_pred = np.full((lists, total, *batch.y_pred.shape[2:]), junk, "float32")
         source = np.full(y_pred.shape, -1)
         for row, own in enumerate(_places(batch.y_pred)):
@@ -133,6 +135,28 @@ class Lists:
         shape = (4, 5) if self.columns is None else (4, 5, self.columns)
         scores = np.linspace(0.5, 3, np.prod(shape)).reshape(shape).astype("float32")
         return Batch(y_true, scores)
+
+
+@dataclass(frozen=True)
+class Subtopics(Lists):
+    """Labels (B, L, S) and scores (B, L); a label below 0 is that of a subtopic that the list does not have."""
+
+    subtopics = 2
+
+    def batches(self):
+        """Batches without padded items, as hypothesis draws them."""
+        shape = (*self.shape, self.subtopics)
+        labels = st_numpy.arrays("float32", shape, elements=st.integers(-1, 2), fill=st.nothing())
+        return st.builds(lambda batch, labels: Batch(self._judged(labels), batch.y_pred), super().batches(), labels)
+
+    def sample(self, generator, scale=1.0, offset=0.0):
+        """A batch of generic scores, without ties among them."""
+        labels = generator.integers(-1, 3, (*self.shape, self.subtopics)).astype("float32")
+        return Batch(self._judged(labels), super().sample(generator, scale, offset).y_pred)
+
+    def _judged(self, labels):
+        """Labels of which each item has one."""
+        return np.where(labels.max(axis=2, keepdims=True) < 0, 0, labels).astype("float32")
 
 
 @dataclass(frozen=True)

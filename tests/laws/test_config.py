@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from backend import metric_result, values_and_gradient
 
-from laws import cases, layouts
+from laws import cases
 from tfrankloss.config import from_config
 
 pytestmark = pytest.mark.backends
@@ -65,8 +65,8 @@ def test_restored_loss_has_the_same_value(case, random):
 
 @pytest.mark.parametrize("cls", cases.METRIC_CLASSES, ids=lambda cls: cls.__name__)
 def test_restored_metric_has_the_same_value(cls, random):
-    batch = layouts.Lists().sample(random)
-    metric = cls(k=2)
+    case = cases.Case(cls, tuple((name, values[0]) for name, values in cases.options(cls).items()))
+    batch, metric = case.layout.sample(random), case.make()
     assert metric_result(cls.from_config(metric.get_config()), batch) == metric_result(metric, batch)
 
 

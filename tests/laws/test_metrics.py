@@ -15,7 +15,6 @@ pytestmark = pytest.mark.backends
 every_metric = pytest.mark.parametrize("case", cases.METRICS, ids=str)
 generators = st.integers(0, 2**31).map(np.random.default_rng)
 junk = st.sampled_from(layouts.JUNK)
-LAYOUT = layouts.Lists()
 
 
 def reference(case, batch, item_weights=None, list_weights=None):
@@ -27,6 +26,11 @@ def reference(case, batch, item_weights=None, list_weights=None):
     return references.metric_result(case.name, lists, **case.settings)
 
 
+def like(of_items, labels):
+    """An array (B, L) that broadcasts with labels (B, L) or (B, L, S)."""
+    return of_items.reshape(*of_items.shape, *[1] * (labels.ndim - 2))
+
+
 def test_every_metric_has_a_reference():
     assert {cls.__name__ for cls in cases.METRIC_CLASSES} <= set(references.METRICS)
 
@@ -34,27 +38,27 @@ def test_every_metric_has_a_reference():
 @every_metric
 @given(data=st.data())
 def test_agrees_with_the_mean_over_all_orders_of_ties(case, data):
-    batch = data.draw(LAYOUT.batches())
+    batch = data.draw(case.layout.batches())
     assert metric_result(case.metric, batch) == pytest.approx(reference(case, batch), rel=1e-5, abs=1e-6)
 
 
 @every_metric
 @given(data=st.data())
 def test_padding(case, data):
-    batch = data.draw(LAYOUT.batches())
-    padded = LAYOUT.pad(batch, data.draw(generators), data.draw(junk))
+    batch = data.draw(case.layout.batches())
+    padded = case.layout.pad(batch, data.draw(generators), data.draw(junk))
     expected = metric_result(case.metric, batch)
     assert metric_result(case.metric, (padded.y_true, padded.y_pred)) == pytest.approx(expected, rel=1e-6)
 
 
 @every_metric
 def test_padding_by_keras_mask(case, random):
-    batch = LAYOUT.sample(random)
-    padded = LAYOUT.pad(batch, random, float("nan"))
+    batch = case.layout.sample(random)
+    padded = case.layout.pad(batch, random, float("nan"))
     mask = padded.source >= 0
     metric = case.make()
     scores = with_mask(keras.ops.convert_to_tensor(padded.y_pred), mask)
-    metric.update_state(np.where(mask, padded.y_true, 9.0), scores)
+    metric.update_state(np.where(like(mask, padded.y_true), padded.y_true, 9.0), scores)
     assert float(metric.result()) == pytest.approx(metric_result(case.metric, batch), rel=1e-6)
 
 
@@ -63,19 +67,20 @@ def test_padding_by_keras_mask(case, random):
 def test_padding_by_ragged_rows(case, random):
     import tensorflow as tf
 
-    batch = LAYOUT.sample(random)
+    batch = case.layout.sample(random)
     lengths = np.array([5, 2, 1])
     metric = case.make()
     metric.update_state(*(tf.RaggedTensor.from_tensor(values, lengths) for values in batch))
-    labels = np.where(np.arange(5) < lengths[:, None], batch.y_true, -1).astype("float32")
+    there = like(np.arange(5) < lengths[:, None], batch.y_true)
+    labels = np.where(there, batch.y_true, -1).astype("float32")
     assert float(metric.result()) == pytest.approx(metric_result(case.metric, (labels, batch.y_pred)), rel=1e-6)
 
 
 @every_metric
 @given(data=st.data())
 def test_order(case, data):
-    batch = data.draw(LAYOUT.batches())
-    moved = LAYOUT.permute(batch, data.draw(generators))
+    batch = data.draw(case.layout.batches())
+    moved = case.layout.permute(batch, data.draw(generators))
     expected = metric_result(case.metric, batch)
     assert metric_result(case.metric, (moved.y_true, moved.y_pred)) == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
@@ -83,7 +88,7 @@ def test_order(case, data):
 @every_metric
 @given(data=st.data())
 def test_list_weights(case, data):
-    batch = data.draw(LAYOUT.batches())
+    batch = data.draw(case.layout.batches())
     weights = cases.list_weights(data.draw(generators), len(batch.y_true))
     found = metric_result(case.metric, (*batch, weights))
     assert found == pytest.approx(reference(case, batch, list_weights=weights), rel=1e-5, abs=1e-6)
@@ -94,9 +99,9 @@ def test_list_weights(case, data):
 @every_metric
 @given(data=st.data())
 def test_item_weights(case, data):
-    batch = data.draw(LAYOUT.batches())
+    batch = data.draw(case.layout.batches())
     generator = data.draw(generators)
-    weights = cases.item_weights(generator, batch.y_true.shape)
+    weights = cases.item_weights(generator, batch.y_pred.shape)
     weights[generator.random(weights.shape) < 0.3] = 0
     expected = reference(case, batch, item_weights=weights)
     assert metric_result(case.metric, (*batch, weights)) == pytest.approx(expected, rel=1e-5, abs=1e-6)
@@ -107,7 +112,7 @@ def test_item_weights(case, data):
 
 @every_metric
 def test_item_weights_that_are_constant_are_list_weights(case, random):
-    batch = LAYOUT.sample(random)
+    batch = case.layout.sample(random)
     weights = cases.list_weights(random, len(batch.y_true))
     wide = np.broadcast_to(weights[:, None], batch.y_pred.shape)
     assert metric_result(case.metric, (*batch, wide)) == pytest.approx(metric_result(case.metric, (*batch, weights)))
@@ -116,7 +121,7 @@ def test_item_weights_that_are_constant_are_list_weights(case, random):
 @every_metric
 @given(generator=generators)
 def test_cutting_into_batches_changes_nothing(case, generator):
-    parts = [LAYOUT.sample(generator) for _ in range(2)]
+    parts = [case.layout.sample(generator) for _ in range(2)]
     weights = cases.list_weights(generator, 6)
     whole = [np.concatenate(values) for values in zip(*parts, strict=True)]
     cut = metric_result(case.metric, (*parts[0], weights[:3]), (*parts[1], weights[3:]))
@@ -127,17 +132,17 @@ def test_cutting_into_batches_changes_nothing(case, generator):
 def test_lists_of_padding(case):
     """What ``empty`` says is what a list without a relevant item is worth, padding included."""
     scores = np.zeros((2, 5), "float32")
-    padding = np.full((2, 5), -1, "float32")
+    padding = np.full((2, *case.layout.sample(np.random.default_rng()).y_true.shape[1:]), -1, "float32")
     expected = 1.0 if case.settings.get("empty") == "one" else 0.0
     assert metric_result(case.metric, (padding, scores)) == expected
-    assert metric_result(case.metric, (np.zeros_like(scores), scores)) == expected
+    assert metric_result(case.metric, (np.zeros_like(padding), scores)) == expected
 
 
 @every_metric
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_low_precision(case, dtype, random):
     """Scores of a short float type are ranked as float32: ties are those of the short type."""
-    labels, scores = LAYOUT.sample(random)
+    labels, scores = case.layout.sample(random)
     short = keras.ops.convert_to_tensor(scores, dtype=dtype)
     metric = case.make()
     metric.update_state(labels, short)
@@ -152,9 +157,9 @@ def test_graphs(case, jit_compile, random):
     """In a graph of unknown shapes, and under XLA."""
     import tensorflow as tf
 
-    batch = LAYOUT.sample(random)
+    batch = case.layout.sample(random)
     metric = case.make()
-    known = [tf.TensorSpec(array.shape if jit_compile else [None, None], array.dtype) for array in batch]
+    known = [tf.TensorSpec(array.shape if jit_compile else [None] * array.ndim, array.dtype) for array in batch]
     update = tf.function(metric.update_state, input_signature=known, jit_compile=jit_compile, autograph=False)
     update(*map(tf.constant, batch))
     assert float(metric.result()) == pytest.approx(metric_result(case.metric, batch), rel=1e-5)

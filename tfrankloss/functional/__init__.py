@@ -11,7 +11,16 @@ from tfrankloss.functional.gumbel import gumbel_loss, gumbel_noise, gumbel_score
 from tfrankloss.functional.in_batch import in_batch_scores, in_batch_softmax_loss
 from tfrankloss.functional.listwise import kl_listwise_loss, list_net_loss
 from tfrankloss.functional.metric_learning import n_pair_loss
-from tfrankloss.functional.metrics import average_precision, ndcg, precision_at_k, recall_at_k, reciprocal_rank
+from tfrankloss.functional.metrics.binary import (
+    average_precision,
+    hits_at_k,
+    precision_at_k,
+    recall_at_k,
+    reciprocal_rank,
+)
+from tfrankloss.functional.metrics.graded import average_relevance_position, dcg, ndcg
+from tfrankloss.functional.metrics.pairs import auc, bpref, ordered_pair_accuracy
+from tfrankloss.functional.metrics.subtopics import alpha_dcg, precision_ia
 from tfrankloss.functional.neural_sort import neural_sort, neural_sort_cross_entropy_loss, neural_sort_ndcg_loss
 from tfrankloss.functional.pairwise import (
     pairwise_hinge_loss,
@@ -34,17 +43,23 @@ from tfrankloss.functional.softmax_family import (
 )
 
 __all__ = [
+    "alpha_dcg",
     "approx_mrr_loss",
     "approx_ndcg_loss",
+    "auc",
     "average_precision",
+    "average_relevance_position",
     "bpr_loss",
+    "bpref",
     "calibrated_softmax_loss",
     "circle_loss",
     "click_em_loss",
     "coupled_rank_distil_loss",
+    "dcg",
     "gumbel_loss",
     "gumbel_noise",
     "gumbel_scores",
+    "hits_at_k",
     "in_batch_scores",
     "in_batch_softmax_loss",
     "kl_listwise_loss",
@@ -58,12 +73,14 @@ __all__ = [
     "neural_sort",
     "neural_sort_cross_entropy_loss",
     "neural_sort_ndcg_loss",
+    "ordered_pair_accuracy",
     "ordinal_loss",
     "pairwise_hinge_loss",
     "pairwise_mse_loss",
     "pairwise_soft_zero_one_loss",
     "poly_one_softmax_loss",
     "precision_at_k",
+    "precision_ia",
     "rank_net_lambdas",
     "rank_net_loss",
     "recall_at_k",

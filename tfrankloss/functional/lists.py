@@ -56,6 +56,30 @@ def prepare(
     return ops.where(valid, labels, ops.zeros_like(labels)), scores, valid
 
 
+def prepare_subtopics(labels: Tensor, scores: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """The same as ``prepare`` for ``labels`` (B, L, S) by subtopic: negative ones mark padding of subtopics.
+
+    An item none of whose labels is at least 0 is padding. Labels are (B, L, S) afterwards too, 0 at padding.
+    """
+    labels, scores = ops.convert_to_tensor(labels), ops.convert_to_tensor(scores)
+    check_subtopics("labels", labels.shape, "scores", scores.shape)
+    labels = ops.cast(labels, computing_dtype(scores.dtype))
+    judged = labels >= 0
+    _, scores, valid = prepare(ops.where(ops.any(judged, axis=2), 0.0, -1.0), scores, mask)
+    return ops.where(ops.logical_and(judged, valid[:, :, None]), labels, 0.0), scores, valid
+
+
+def check_subtopics(labels_name: str, labels: errors.Shape, scores_name: str, scores: errors.Shape) -> None:
+    """Raise unless labels are (batch, list_size, subtopics) and scores (batch, list_size)."""
+    errors.check_rank(scores_name, scores, 2, "(batch, list_size)")
+    errors.check_rank(labels_name, labels, 3, "(batch, list_size, subtopics)")
+    if errors.shapes_differ(labels[:2], scores):
+        raise ValueError(
+            f"`{labels_name}` must have shape (batch, list_size, subtopics) for the (batch, list_size) of "
+            f"`{scores_name}`. Received: {labels_name}.shape={tuple(labels)}, {scores_name}.shape={tuple(scores)}"
+        )
+
+
 def check_shapes(
     labels_name: str, labels: errors.Shape, scores_name: str, scores: errors.Shape, columns: int | str | None = None
 ) -> None:

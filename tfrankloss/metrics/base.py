@@ -1,6 +1,7 @@
 """What all ranking metrics share: reading lists, weights, empty lists and the mean over lists."""
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -24,21 +25,25 @@ class RankingMetric(keras.metrics.Mean, abc.ABC):
     batches.
 
     Args:
-        k: Places that count; None for all.
-        empty: What a list without a relevant item is: "zero" counts it as 0, as TensorFlow Ranking does, "one" as 1,
-            and "skip" leaves it out of the mean.
         name: Name of the metric; None makes one from the class and ``k``.
         dtype: As in ``keras.metrics.Metric``.
-        **settings: Further settings of the function, kept for the config.
+        empty: What a list without a relevant item is: "zero" counts it as 0, as TensorFlow Ranking does, "one" as 1,
+            and "skip" leaves it out of the mean. No choice where ``always_skips`` is True.
+        **settings: The settings of the function, kept for the config.
     """
 
     short_name: str
+    # Whether a list weighs as much as all it holds of what is relevant: then the mean is over labels or pairs.
+    weighs_by_relevance = False
+    # Whether a list without a relevant item has no value at all, so that only "skip" makes sense.
+    always_skips = False
+    read_batch: Callable[..., inputs.ListBatch] = staticmethod(inputs.read_lists)
 
-    def __init__(self, *, k: int | None, empty: str, name: str | None, dtype: Any, **settings: Any):
+    def __init__(self, *, name: str | None, dtype: Any, empty: str = "skip", **settings: Any):
+        k = settings.get("k")
         errors.check_positive_integer("k", k, optional=True)
         errors.check_choice("empty", empty, EMPTY)
         super().__init__(name=name or (f"{self.short_name}_at_{k}" if k else self.short_name), dtype=dtype)
-        self.k = k
         self.empty = empty
         self.settings = settings
 
@@ -47,15 +52,17 @@ class RankingMetric(keras.metrics.Mean, abc.ABC):
         """The value (B,) of each list."""
 
     @abc.abstractmethod
-    def relevance(self, labels: Tensor) -> Tensor:
+    def relevance(self, labels: Tensor, mask: Tensor) -> Tensor:
         """How much each item matters (B, L): items above 0 make a list non-empty and share its weight."""
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add the lists of a batch; shapes are those of ``RankingLoss``."""
-        batch = inputs.read_lists(y_true, y_pred, sample_weight, computing_dtype(self.dtype))
+        batch = self.read_batch(y_true, y_pred, sample_weight, computing_dtype(self.dtype))
         values = self.list_values(batch.labels, batch.scores, batch.mask, batch.item_weights)
-        relevance = ops.where(batch.mask, self.relevance(batch.labels), 0.0)
+        relevance = ops.where(batch.mask, self.relevance(batch.labels, batch.mask), 0.0)
         weights = _list_weights(batch, relevance)
+        if self.weighs_by_relevance:
+            weights = weights * ops.sum(relevance, axis=1)
         if self.empty != "zero":
             filled = ops.any(relevance > 0, axis=1)
             values = ops.where(filled, values, 1.0)
@@ -65,7 +72,8 @@ class RankingMetric(keras.metrics.Mean, abc.ABC):
 
     def get_config(self) -> dict[str, Any]:
         """The settings, from which ``from_config`` makes an equal metric."""
-        return {**super().get_config(), "k": self.k, "empty": self.empty, **to_config(self.settings)}
+        empty = {} if self.always_skips else {"empty": self.empty}
+        return {**super().get_config(), **empty, **to_config(self.settings)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "RankingMetric":
@@ -80,5 +88,6 @@ def _list_weights(batch: inputs.ListBatch, relevance: Tensor) -> Tensor:
             ops.ones((ops.shape(relevance)[0],), relevance.dtype) if batch.list_weights is None else batch.list_weights
         )
     total = ops.sum(relevance, axis=1)
-    by_relevance = ops.sum(relevance * batch.item_weights, axis=1) / ops.where(total > 0, total, 1.0)
+    weighed = ops.sum(ops.where(batch.mask, relevance * batch.item_weights, 0.0), axis=1)
+    by_relevance = weighed / ops.where(total > 0, total, 1.0)
     return ops.where(total > 0, by_relevance, inputs.mean_item_weight(batch))

@@ -1,59 +1,12 @@
-"""Ranking metrics as Keras classes."""
+"""Metrics of binary relevance as Keras classes."""
 
 from typing import Any
 
 import keras
-from keras import ops
 
 from tfrankloss import errors, functional
 from tfrankloss.functional import gains
 from tfrankloss.metrics.base import RankingMetric, Tensor
-
-
-@keras.saving.register_keras_serializable(package="tfrankloss")
-class NDCG(RankingMetric):
-    """Mean normalized discounted cumulative gain: ``functional.ndcg``.
-
-    Args:
-        k: Places that count; None for all.
-        gain: "exponential" (2^y - 1), "linear", or a function of labels (registered with Keras, to be saved).
-        discount: "log2", "reciprocal", or a function of 1-based ranks.
-        empty: What a list without gain counts as: "zero", "one" or "skip".
-        name: Name of the metric; None makes "ndcg" or "ndcg_at_K".
-        dtype: As in ``keras.metrics.Metric``.
-
-    Raises:
-        ValueError: If an argument has a wrong value.
-        TypeError: If ``k`` is not an integer.
-
-    Example:
-        >>> from tfrankloss import NDCG
-        >>> metric = NDCG(k=2)
-        >>> metric.update_state([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])
-        >>> print(metric.name, round(float(metric.result()), 6))
-        ndcg_at_2 0.173765
-    """
-
-    short_name = "ndcg"
-
-    def __init__(
-        self,
-        k: int | None = None,
-        gain: str | gains.Transform = "exponential",
-        discount: str | gains.Transform = "log2",
-        empty: str = "zero",
-        name: str | None = None,
-        dtype: Any = None,
-    ):
-        self._gain = gains.get_gain(gain)
-        gains.get_discount(discount)
-        super().__init__(k=k, empty=empty, name=name, dtype=dtype, gain=gain, discount=discount)
-
-    def list_values(self, labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
-        return functional.ndcg(labels, scores, mask, weights, k=self.k, **self.settings)
-
-    def relevance(self, labels: Tensor) -> Tensor:
-        return gains.relative_gains(self._gain, labels)
 
 
 class _BinaryMetric(RankingMetric):
@@ -70,8 +23,37 @@ class _BinaryMetric(RankingMetric):
         errors.check_number("threshold", threshold)
         super().__init__(k=k, empty=empty, name=name, dtype=dtype, threshold=threshold)
 
-    def relevance(self, labels: Tensor) -> Tensor:
-        return ops.cast(labels >= self.settings["threshold"], labels.dtype)
+    def relevance(self, labels: Tensor, mask: Tensor) -> Tensor:
+        return gains.binary_gain(labels, self.settings["threshold"])
+
+
+@keras.saving.register_keras_serializable(package="tfrankloss")
+class Hits(_BinaryMetric):
+    """Mean share of lists with a relevant item in the first ``k`` places: ``functional.hits_at_k``.
+
+    Args:
+        k: Places that count; None for all.
+        threshold: Labels of at least this are relevant.
+        empty: What a list without a relevant item counts as: "zero", "one" or "skip".
+        name: Name of the metric; None makes "hits" or "hits_at_K".
+        dtype: As in ``keras.metrics.Metric``.
+
+    Raises:
+        ValueError: If an argument has a wrong value.
+        TypeError: If ``k`` is not an integer.
+
+    Example:
+        >>> from tfrankloss import Hits
+        >>> metric = Hits(k=1)
+        >>> metric.update_state([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])
+        >>> print(float(metric.result()))
+        0.0
+    """
+
+    short_name = "hits"
+
+    def list_values(self, labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
+        return functional.hits_at_k(labels, scores, mask, **self.settings)
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
@@ -100,7 +82,7 @@ class MRR(_BinaryMetric):
     short_name = "mrr"
 
     def list_values(self, labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
-        return functional.reciprocal_rank(labels, scores, mask, k=self.k, **self.settings)
+        return functional.reciprocal_rank(labels, scores, mask, **self.settings)
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
@@ -129,7 +111,7 @@ class PrecisionAtK(_BinaryMetric):
     short_name = "precision"
 
     def list_values(self, labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
-        return functional.precision_at_k(labels, scores, mask, k=self.k, **self.settings)
+        return functional.precision_at_k(labels, scores, mask, **self.settings)
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
@@ -158,7 +140,7 @@ class RecallAtK(_BinaryMetric):
     short_name = "recall"
 
     def list_values(self, labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
-        return functional.recall_at_k(labels, scores, mask, k=self.k, **self.settings)
+        return functional.recall_at_k(labels, scores, mask, **self.settings)
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
@@ -187,4 +169,4 @@ class MeanAveragePrecision(_BinaryMetric):
     short_name = "map"
 
     def list_values(self, labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
-        return functional.average_precision(labels, scores, mask, weights, k=self.k, **self.settings)
+        return functional.average_precision(labels, scores, mask, weights, **self.settings)
