@@ -98,7 +98,7 @@ TOGETHER = {
     ],
     "BPRLoss": [{"pair_reduction": "mean", "temperature": 2.0}],
     "NPairLoss": [
-        {"similarity": "cosine", "temperature": 0.2, "embedding_penalty": 0.25},
+        {"similarity": "cosine", "temperature": 0.5, "embedding_penalty": 0.25},
         {"similarity": "euclidean", "embedding_penalty": 0.5},
     ],
     "TripletLoss": [{"margin": 0.75, "pair_reduction": "mean", "temperature": 2.0}],
