@@ -23,7 +23,7 @@ def test_every_name_gives_its_metric(name):
 
 def test_cutoffs_and_settings():
     metric = metrics.get("precision_at_3", threshold=2.0)
-    assert (type(metric), metric.k, metric.get_config()["threshold"]) == (PrecisionAtK, 3, 2.0)
+    assert (type(metric), metric.get_config()["k"], metric.get_config()["threshold"]) == (PrecisionAtK, 3, 2.0)
 
 
 def test_weighted_sum():

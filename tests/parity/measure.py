@@ -17,7 +17,7 @@ class Row(NamedTuple):
         theirs: The peer's name.
         ours: Our expression, as a user writes it.
         measure: From a batch of labels and scores to the values and gradients (None for metrics) of ours and theirs.
-        labels: What labels look like: "distinct", "graded" or "clicks".
+        labels: What labels look like: "distinct", "graded", "clicks" or "one click".
         columns: Scores per item, or None for one.
         subtopics: Labels per item, of 0 and 1, or None for one.
         padded: Whether a part of the items is padding.
@@ -39,6 +39,7 @@ def random_batch(row, length, count, random):
         "distinct": np.argsort(random.normal(size=shape), axis=1) * min(1.0, 4 / length),
         "graded": random.integers(0, 5, shape),
         "clicks": random.integers(0, 2, shape),
+        "one click": np.zeros(shape),
     }[row.labels].astype("float32")
     # At least one relevant item per list, which some averages of the peer take for granted.
     labels[:, 0] = np.where(labels.max(axis=1) >= 1, labels[:, 0], 1)

@@ -1,5 +1,6 @@
 """The rows for google/rax: every loss and metric that both have, on lists with padding, which rax masks exactly."""
 
+import functools
 import importlib.util
 
 import keras
@@ -24,23 +25,43 @@ def _their_losses(loss, labels, scores):
     return np.asarray(values), np.asarray(gradients)
 
 
-def loss_row(name, ours, our_settings, *, labels="distinct", lambda_weight=None, **settings):
-    """A row for a loss of rax, or with ``lambda_weight`` for one of its weights in that loss."""
+def loss_row(name, ours, our_settings, *, labels="distinct", padded=True, theirs=None, **settings):
+    """A row for a loss of rax, or for ``theirs``, one made of its parts."""
     import rax
 
     mine = getattr(tfrankloss, ours)(reduction=None, **our_settings)
-    if lambda_weight is not None:
-        settings["lambdaweight_fn"] = getattr(rax, lambda_weight)
+    function = functools.partial(theirs or getattr(rax, name), **settings)
 
     def measure(labels, scores):
-        def theirs(*arguments, **keywords):
-            return getattr(rax, name)(*arguments, **settings, **keywords)
+        return values_and_gradient(mine, labels, scores), _their_losses(function, labels, scores)
 
-        return values_and_gradient(mine, labels, scores), _their_losses(theirs, labels, scores)
-
-    shown = f"{name} with {lambda_weight}" if lambda_weight else name
     arguments = ", ".join(f"{key}={value!r}" for key, value in our_settings.items())
-    return Row(shown, f"{ours}({arguments})", measure, labels, padded=True)
+    return Row(name, f"{ours}({arguments})", measure, labels, padded=padded)
+
+
+def _approx_ndcg_loss(scores, labels, temperature, **settings):
+    """What rax.approx_t12n makes, which itself does not run with new versions of JAX."""
+    import jax
+    import rax
+    from rax._src.utils import approx_ranks
+
+    ranks = functools.partial(approx_ranks, step_fn=lambda gaps: jax.nn.sigmoid(gaps / temperature))
+    return -rax.ndcg_metric(scores, labels, rank_fn=ranks, **settings)
+
+
+def weight_row(name, weight, *, padded=True, **settings):
+    """A row for a lambda weight of rax in the logistic loss."""
+    import rax
+
+    theirs = functools.partial(getattr(rax, name), **settings)
+    return loss_row(
+        f"{name} in pairwise_logistic_loss",
+        "RankNetLoss",
+        {"lambda_weight": weight},
+        padded=padded,
+        theirs=rax.pairwise_logistic_loss,
+        lambdaweight_fn=theirs,
+    )
 
 
 def metric_row(name, ours, *, k=None):
@@ -71,6 +92,7 @@ def rows():
     """All rows; none where rax is not installed."""
     if not INSTALLED:
         return []
+
     return [
         loss_row("softmax_loss", "SoftmaxLoss", {}),
         loss_row("listmle_loss", "ListMLELoss", {}),
@@ -78,16 +100,28 @@ def rows():
         loss_row("pairwise_logistic_loss", "RankNetLoss", {}, labels="graded"),
         loss_row("pairwise_soft_zero_one_loss", "PairwiseSoftZeroOneLoss", {}, labels="graded"),
         loss_row("pairwise_mse_loss", "PairwiseMSELoss", {}, labels="graded"),
+        weight_row("labeldiff_lambdaweight", losses.LabelDiffLambdaWeight()),
+        # Theirs multiplies by the length of the list, ours by the number of its items: compared without padding.
+        weight_row("dcg_lambdaweight", losses.NDCGLambdaWeight(smooth_fraction=1.0), padded=False, normalize=True),
+        weight_row("dcg2_lambdaweight", losses.NDCGLambdaWeightV2(k=3), padded=False, normalize=True, topn=3),
         loss_row(
-            "pairwise_logistic_loss",
-            "RankNetLoss",
-            {"lambda_weight": losses.LabelDiffLambdaWeight()},
-            lambda_weight="labeldiff_lambdaweight",
+            "ndcg_metric with approx_ranks",
+            "ApproxNDCGLoss",
+            {"temperature": 0.5},
+            theirs=_approx_ndcg_loss,
+            temperature=0.5,
         ),
+        # Theirs does not divide by the sum of the labels, as TensorFlow Ranking and ours do: compared where that is 1.
+        loss_row("poly1_softmax_loss", "PolyOneSoftmaxLoss", {}, labels="one click"),
+        loss_row("unique_softmax_loss", "UniqueSoftmaxLoss", {}, labels="graded"),
+        loss_row("pointwise_sigmoid_loss", "SigmoidCrossEntropyLoss", {}, labels="clicks"),
+        loss_row("pointwise_mse_loss", "MeanSquaredLoss", {}, labels="graded"),
         metric_row("ndcg_metric", "NDCG"),
         metric_row("ndcg_metric", "NDCG", k=3),
         metric_row("mrr_metric", "MRR"),
         metric_row("precision_metric", "PrecisionAtK", k=3),
         metric_row("recall_metric", "RecallAtK", k=3),
         metric_row("ap_metric", "MeanAveragePrecision"),
+        metric_row("dcg_metric", "DCG", k=3),
+        metric_row("opa_metric", "OPA"),
     ]

@@ -32,8 +32,8 @@ def get(identifier: str | dict[str, Any] | keras.metrics.Metric, **settings: Any
 
     Example:
         >>> from tfrankloss import metrics
-        >>> metrics.get("ndcg_at_10", gain="linear").k
-        10
+        >>> metrics.get("ndcg_at_10", gain="linear").name
+        'ndcg_at_10'
     """
     errors.check_kind("identifier", identifier, (str, dict, keras.metrics.Metric), "a name, a config or a metric")
     parts = parts_of(identifier) if isinstance(identifier, str) else []
