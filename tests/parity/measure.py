@@ -21,6 +21,7 @@ class Row(NamedTuple):
         columns: Scores per item, or None for one.
         subtopics: Labels per item, of 0 and 1, or None for one.
         padded: Whether a part of the items is padding.
+        scales: Sizes of scores.
     """
 
     theirs: str
@@ -30,6 +31,7 @@ class Row(NamedTuple):
     columns: int | None = None
     subtopics: int | None = None
     padded: bool = False
+    scales: tuple[float, ...] = (0.3, 1.0, 3.0)
 
 
 def random_batch(row, length, count, random):
@@ -47,7 +49,7 @@ def random_batch(row, length, count, random):
         labels = (labels[:, :, None] > random.integers(0, 6, (*shape, row.subtopics))).astype("float32")
     if row.padded:
         labels[:, 1:][random.random((count, length - 1)) < 0.3] = -1
-    scale = random.choice([0.3, 1.0, 3.0], size=(count, *[1] * (1 if row.columns is None else 2)))
+    scale = random.choice(row.scales, size=(count, *[1] * (1 if row.columns is None else 2)))
     scores = random.normal(size=shape if row.columns is None else (*shape, row.columns)) * scale
     return labels, scores.astype("float32")
 

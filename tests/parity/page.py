@@ -20,10 +20,90 @@ are compared as sums per list, before any reduction.
 # What is meant to differ, and the test that shows both sides: (what, test file, test function).
 DIFFERENCES = [
     (
-        "The scalar of a pairwise loss: TensorFlow Ranking averages over lists and places, ours over lists. Ours is "
-        "theirs times the length of the list.",
+        "The scalar of a pairwise or pointwise loss: theirs is a mean over lists and places, padding "
+        "included, ours over lists. Ours is theirs times the length of the list.",
         "test_tensorflow_ranking.py",
-        "test_golden_losses",
+        "test_difference_pairwise_mean_over_padding",
+    ),
+    (
+        "The same for pointwise losses.",
+        "test_tensorflow_ranking_pointwise.py",
+        "test_difference_mean_over_padding",
+    ),
+    (
+        "ListMLE beside padding: theirs adds log(k!) for k places of padding.",
+        "test_tensorflow_ranking.py",
+        "test_difference_list_mle_beside_padding",
+    ),
+    (
+        "ListMLE of scores far apart: theirs is infinite.",
+        "test_tensorflow_ranking.py",
+        "test_difference_list_mle_of_far_scores",
+    ),
+    (
+        "ListMLE of equal labels: theirs draws an order, ours sums over all orders.",
+        "test_tensorflow_ranking.py",
+        "test_difference_ties_of_list_mle",
+    ),
+    (
+        "Item weights of ListMLE: theirs makes one list weight of them, ours weighs each place.",
+        "test_tensorflow_ranking.py",
+        "test_difference_item_weights_of_list_mle",
+    ),
+    (
+        "A NaN in a padded score is harmless.",
+        "test_tensorflow_ranking.py",
+        "test_difference_nan_in_a_padded_score",
+    ),
+    (
+        "Weights (batch,) are weights of lists, also where there are as many lists as items.",
+        "test_tensorflow_ranking.py",
+        "test_difference_weights_of_square_batches",
+    ),
+    (
+        "Softmax losses: theirs ignores lambda weights of the V2 form without a word.",
+        "test_tensorflow_ranking_softmax.py",
+        "test_difference_lambda_weights_that_theirs_ignores",
+    ),
+    (
+        "CalibratedSoftmax with item weights: the virtual item weighs 1 in theirs, the mean of the items in ours.",
+        "test_tensorflow_ranking_softmax.py",
+        "test_difference_item_weights_of_calibrated_softmax",
+    ),
+    (
+        "Circle loss: theirs is NaN without pairs and infinite for wrong orders.",
+        "test_tensorflow_ranking_softmax.py",
+        "test_difference_circle_of_wrong_orders",
+    ),
+    (
+        "RankDistil beside padding: theirs adds places of padding.",
+        "test_tensorflow_ranking_softmax.py",
+        "test_difference_rank_distil_beside_padding",
+    ),
+    (
+        "MixtureEM: theirs ignores its temperature.",
+        "test_tensorflow_ranking_pointwise.py",
+        "test_difference_temperature_of_the_mixture",
+    ),
+    (
+        "ApproxNDCG and ApproxMRR: theirs puts padding 1000 below the scores, ours nowhere.",
+        "test_tensorflow_ranking_smooth.py",
+        "test_difference_padding_far_below_the_scores",
+    ),
+    (
+        "Metrics of equal scores: theirs shuffles, ours is the mean over all orders.",
+        "test_tensorflow_ranking_metrics.py",
+        "test_difference_ties",
+    ),
+    (
+        "Metrics with item weights: theirs gives lists without a relevant item the mean weight of their batch.",
+        "test_tensorflow_ranking_metrics.py",
+        "test_difference_weights_of_lists_without_relevant_items",
+    ),
+    (
+        "Metrics over batches: ours do not depend on how lists are cut into batches.",
+        "test_tensorflow_ranking_metrics.py",
+        "test_difference_cutting_into_batches",
     ),
 ]
 

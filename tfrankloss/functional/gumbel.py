@@ -124,7 +124,8 @@ def gumbel_loss(
     noise = _as_noise(noise, scores)
     noisy = gumbel_scores(scores, mask, noise=noise, gumbel_temperature=gumbel_temperature)
     losses = loss(_flat(_repeated(labels, noise)), _flat(noisy), _flat(_repeated(mask, noise)))
-    return ops.mean(ops.reshape(losses, ops.shape(noise)), axis=1)
+    # A sum, since the mean of Keras on torch goes through float32.
+    return ops.sum(ops.reshape(losses, ops.shape(noise)), axis=1) / ops.cast(ops.shape(noise)[1], losses.dtype)
 
 
 def _as_noise(noise: Tensor, scores: Tensor) -> Tensor:
