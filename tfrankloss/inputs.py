@@ -172,7 +172,7 @@ def _densify(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, An
     if _is_ragged(y_pred):
         y_pred = y_pred.to_tensor(default_value=0)
     if _is_ragged(y_true):
-        subtopics = [y_true.bounding_shape(2)] if len(y_true.shape) == 3 else []
+        subtopics = [y_true.bounding_shape(2, out_type="int32")] if len(y_true.shape) == 3 else []
         y_true = y_true.to_tensor(default_value=-1, shape=(*ops.shape(y_pred)[:2], *subtopics))
     if _is_ragged(sample_weight):
         sample_weight = sample_weight.to_tensor(default_value=0, shape=ops.shape(y_pred)[:2])
