@@ -71,11 +71,8 @@ def read_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str, columns
     y_true, y_pred, sample_weight = _densify(y_true, y_pred, sample_weight)
     scores = ops.convert_to_tensor(y_pred, dtype=dtype)
     labels = ops.convert_to_tensor(y_true, dtype=dtype)
-    if columns is None and len(scores.shape) == 3 and scores.shape[2] == 1:
-        raise ValueError(
-            f"`y_pred` must have shape {LIST_SHAPE}; end the model with keras.layers.Reshape((-1,)) to drop the last "
-            f"axis. Received: y_pred.shape={tuple(scores.shape)}"
-        )
+    if columns is None:
+        _check_last_axis(scores.shape)
     lists.check_shapes("y_true", labels.shape, "y_pred", scores.shape, columns)
     item_weights, list_weights = _read_weights(sample_weight, scores)
     weights = list_weights[:, None] if list_weights is not None else item_weights
@@ -103,7 +100,9 @@ def read_subtopic_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str
     _check_tensors(y_true, y_pred)
     y_true, y_pred, sample_weight = _densify(y_true, y_pred, sample_weight)
     labels = ops.convert_to_tensor(y_true, dtype=dtype)
-    lists.check_subtopics("y_true", labels.shape, "y_pred", ops.convert_to_tensor(y_pred).shape)
+    shape = ops.convert_to_tensor(y_pred).shape
+    _check_last_axis(shape)
+    lists.check_subtopics("y_true", labels.shape, "y_pred", shape)
     judged = labels >= 0
     of_items = ops.where(ops.any(judged, axis=2), ops.cast(0.0, dtype), ops.cast(-1.0, dtype))
     batch = read_lists(of_items, y_pred, sample_weight, dtype)
@@ -164,6 +163,15 @@ def _check_tensors(y_true: Any, y_pred: Any) -> None:
             raise TypeError(f"`{name}` must be a dense or ragged array of numbers. {errors.received(name, value)}")
 
 
+def _check_last_axis(shape: errors.Shape) -> None:
+    """Raise if scores have a last axis of one score per item, as the outputs of a dense layer have."""
+    if len(shape) == 3 and shape[2] == 1:
+        raise ValueError(
+            f"`y_pred` must have shape {LIST_SHAPE}; end the model with keras.layers.Reshape((-1,)) to drop the last "
+            f"axis. Received: y_pred.shape={tuple(shape)}"
+        )
+
+
 def _densify(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
     """Ragged tensors as padded ones, all as long as the scores: labels with -1, the rest with 0."""
     for name, value in (("y_true", y_true), ("sample_weight", sample_weight)):
@@ -174,7 +182,7 @@ def _densify(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, An
     if _is_ragged(y_pred):
         y_pred = y_pred.to_tensor(default_value=0)
     if _is_ragged(y_true):
-        subtopics = [y_true.bounding_shape(2)] if len(y_true.shape) == 3 else []
+        subtopics = [y_true.bounding_shape(2, out_type="int32")] if len(y_true.shape) == 3 else []
         y_true = y_true.to_tensor(default_value=-1, shape=(*ops.shape(y_pred)[:2], *subtopics))
     if _is_ragged(sample_weight):
         sample_weight = sample_weight.to_tensor(default_value=0, shape=ops.shape(y_pred)[:2])
