@@ -56,7 +56,8 @@ PAIRS = {
     "smooth mixture": (MixtureEMLoss, "MixtureEMLoss", {"alpha": 0.2}, 3, clicks),
 }
 every_pair = pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
-of_items = pytest.mark.parametrize("pair", [p for name, p in PAIRS.items() if "mixture" not in name], ids=str)
+OF_ITEMS = {name: pair for name, pair in PAIRS.items() if "mixture" not in name}
+of_items = pytest.mark.parametrize("pair", OF_ITEMS.values(), ids=OF_ITEMS)
 
 
 def batch(pair, random, size=6):
