@@ -5,6 +5,13 @@ from tfrankloss.losses.circle import CircleLoss
 from tfrankloss.losses.click_models import ClickEMLoss, MixtureEMLoss
 from tfrankloss.losses.gumbel import GumbelApproxNDCGLoss, GumbelLoss, YetiLogisticLoss
 from tfrankloss.losses.in_batch import InBatchSoftmaxLoss
+from tfrankloss.losses.lambda_loss import (
+    NDCGLambdaWeightV2,
+    NDCGLoss1LambdaWeight,
+    NDCGLoss2LambdaWeight,
+    NDCGLoss2PlusPlusLambdaWeight,
+    YetiDCGLambdaWeight,
+)
 from tfrankloss.losses.lambda_weights import (
     DCGLambdaWeight,
     LabelDiffLambdaWeight,
@@ -12,12 +19,7 @@ from tfrankloss.losses.lambda_weights import (
     ListMLELambdaWeight,
     MRRLambdaWeight,
     NDCGLambdaWeight,
-    NDCGLambdaWeightV2,
-    NDCGLoss1LambdaWeight,
-    NDCGLoss2LambdaWeight,
-    NDCGLoss2PlusPlusLambdaWeight,
     PrecisionLambdaWeight,
-    YetiDCGLambdaWeight,
 )
 from tfrankloss.losses.listwise import KLListwiseLoss, ListMLELoss, ListNetLoss
 from tfrankloss.losses.metric_learning import NPairLoss

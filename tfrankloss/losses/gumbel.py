@@ -7,7 +7,8 @@ from keras import ops
 
 from tfrankloss import errors, functional
 from tfrankloss.losses.base import RankingLoss, Tensor
-from tfrankloss.losses.lambda_weights import LambdaWeight, YetiDCGLambdaWeight, check_lambda_weight
+from tfrankloss.losses.lambda_loss import YetiDCGLambdaWeight
+from tfrankloss.losses.lambda_weights import LambdaWeight, check_lambda_weight
 from tfrankloss.losses.pairwise import RankNetLoss
 from tfrankloss.losses.smooth import ApproxNDCGLoss
 
