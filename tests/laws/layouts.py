@@ -103,7 +103,7 @@ class Lists:
 
     def pad(self, batch, generator, junk):
         """The batch with padding anywhere between its items."""
-        lists, length = batch.y_pred.shape
+        lists, length = batch.y_pred.shape[:2]
         total = length + self.padding
         y_true = np.full((lists, total, *batch.y_true.shape[2:]), -1, "float32")
         y_pred = np.full((lists, total, *batch.y_pred.shape[2:]), junk, "float32")
