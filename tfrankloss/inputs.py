@@ -16,6 +16,7 @@ from tfrankloss.functional.in_batch import check_embeddings
 Tensor = Any
 
 LIST_SHAPE = "(batch, list_size)"
+SUBTOPIC_SHAPE = "(batch, list_size, subtopics)"
 
 
 class ListBatch(NamedTuple):
@@ -98,7 +99,7 @@ def read_subtopic_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str
         ValueError: If a shape does not fit.
     """
     _check_tensors(y_true, y_pred)
-    y_true, y_pred, sample_weight = _densify(y_true, y_pred, sample_weight)
+    y_true, y_pred, sample_weight = _densify(y_true, y_pred, sample_weight, SUBTOPIC_SHAPE)
     labels = ops.convert_to_tensor(y_true, dtype=dtype)
     shape = ops.convert_to_tensor(y_pred).shape
     _check_last_axis(shape)
@@ -172,14 +173,14 @@ def _check_last_axis(shape: errors.Shape) -> None:
         )
 
 
-def _densify(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+def _densify(y_true: Any, y_pred: Any, sample_weight: Any, label_shape: str = LIST_SHAPE) -> tuple[Any, Any, Any]:
     """Ragged tensors as padded ones, all as long as the scores: labels with -1, the rest with 0."""
-    for name, value in (("y_true", y_true), ("sample_weight", sample_weight)):
+    for name, value, shape in (("y_true", y_true, label_shape), ("sample_weight", sample_weight, LIST_SHAPE)):
         if _is_ragged(y_pred) and _is_ragged(value):
+            errors.check_rank(name, value.shape, shape.count(",") + 1, shape)
             _check_row_lengths(name, value, y_pred)
     if _is_ragged(y_pred):
         _check_columns(y_pred)
-    if _is_ragged(y_pred):
         y_pred = y_pred.to_tensor(default_value=0)
     if _is_ragged(y_true):
         subtopics = [y_true.bounding_shape(2, out_type="int32")] if len(y_true.shape) == 3 else []
@@ -193,7 +194,6 @@ def _check_row_lengths(name: str, value: Any, y_pred: Any) -> None:
     """Raise unless two ragged tensors have rows of the same lengths; inside a graph, when it runs."""
     import tensorflow as tf
 
-    errors.check_rank(name, value.shape, 2, LIST_SHAPE)
     errors.check_same_shape(name, value.shape[:1], "y_pred", y_pred.shape[:1])
     message = f"`{name}` and `y_pred` must have rows of the same lengths."
     if not tf.executing_eagerly():
