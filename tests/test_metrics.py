@@ -6,8 +6,8 @@ import math
 import keras
 import numpy as np
 import pytest
-
 from laws.cases import METRIC_CLASSES
+
 from tfrankloss import (
     ARP,
     DCG,
