@@ -127,6 +127,19 @@ def check_same_length(name: str, length: int, other_name: str, other_length: int
         )
 
 
+def check_weighted(argument: str, values: Any, weights: Any, kind: Any, one: str, several: str) -> None:
+    """Raise unless ``values`` holds objects of ``kind``, at least one, and ``weights`` as many numbers above 0."""
+    for name, given in ((argument, values), ("weights", weights)):
+        check_kind(name, given, (list, tuple), "a list")
+    check_same_length(argument, len(values), "weights", len(weights))
+    if not values:
+        raise ValueError(f"`{argument}` must hold at least one {one}. Received: {argument}=[]")
+    for value in values:
+        check_kind(argument, value, kind, f"a list of {several}")
+    for weight in weights:
+        check_positive("weights", weight)
+
+
 def check_file(name: str, path: str | os.PathLike[str]) -> None:
     """Raise unless ``path`` is a readable file."""
     if not os.path.isfile(path):

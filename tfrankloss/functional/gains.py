@@ -96,8 +96,3 @@ def ideal_dcg(gains: Tensor, mask: Tensor, discount: Transform, k: int | None = 
     """The DCG (B,) of each list in the order of descending gain."""
     sorted_gains = lists.take(ops.where(mask, gains, 0.0), lists.descending_order(gains, mask))
     return dcg(sorted_gains, lists.places(gains), discount, k)
-
-
-def ratio(value: Tensor, total: Tensor) -> Tensor:
-    """value / total, 0 where the total is 0."""
-    return ops.where(total > 0, value / ops.where(total > 0, total, 1.0), 0.0)

@@ -70,11 +70,11 @@ def gumbel_scores(
     """
     errors.check_positive("gumbel_temperature", gumbel_temperature)
     _, scores, mask = lists.prepare(ops.zeros_like(scores), scores, mask)
-    noise = _as_noise(noise, scores)
+    noise = as_noise(noise, scores)
     # Near the top of a list, where the order is decided, centered scores take up noise without losing digits.
     noisy = (lists.centered(scores, mask)[:, None, :] + noise) / gumbel_temperature
-    flat = lists.masked_log_softmax(_flat(noisy), _flat(_repeated(mask, noise)))
-    return ops.reshape(flat, ops.shape(noise))
+    log_probabilities = lists.masked_log_softmax(flat(noisy), per_draw(mask, noise))
+    return ops.reshape(log_probabilities, ops.shape(noise))
 
 
 def gumbel_loss(
@@ -121,27 +121,34 @@ def gumbel_loss(
     """
     errors.check_callable("loss", loss)
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    noise = _as_noise(noise, scores)
+    noise = as_noise(noise, scores)
     noisy = gumbel_scores(scores, mask, noise=noise, gumbel_temperature=gumbel_temperature)
-    losses = loss(_flat(_repeated(labels, noise)), _flat(noisy), _flat(_repeated(mask, noise)))
+    losses = loss(per_draw(labels, noise), flat(noisy), per_draw(mask, noise))
     # A sum, since the mean of Keras on torch goes through float32.
     return ops.sum(ops.reshape(losses, ops.shape(noise)), axis=1) / ops.cast(ops.shape(noise)[1], losses.dtype)
 
 
-def _as_noise(noise: Tensor, scores: Tensor) -> Tensor:
-    """The noise (B, S, L) in the dtype of the scores."""
+def as_noise(noise: Tensor, scores: Tensor) -> Tensor:
+    """The noise (B, S, L) in the dtype of the scores (B, L).
+
+    Raises:
+        ValueError: If the shapes do not fit.
+    """
     noise = ops.convert_to_tensor(noise, dtype=scores.dtype)
-    errors.check_rank("noise", noise.shape, 3, "(batch, sample_size, list_size)")
-    errors.check_same_shape("noise", (noise.shape[0], noise.shape[2]), "scores", scores.shape)
+    if errors.shapes_differ(noise.shape, (scores.shape[0], None, scores.shape[1])):
+        raise ValueError(
+            "`noise` must have shape (batch, sample_size, list_size) for the (batch, list_size) of `scores`. "
+            f"Received: noise.shape={tuple(noise.shape)}, scores.shape={tuple(scores.shape)}"
+        )
     return noise
 
 
-def _repeated(values: Tensor, noise: Tensor) -> Tensor:
-    """Values (B, L) once for each draw, (B, S, L)."""
-    return ops.broadcast_to(values[:, None, :], ops.shape(noise))
+def per_draw(values: Tensor, noise: Tensor) -> Tensor:
+    """Values (B, L) once for each draw of the noise (B, S, L), as lists (B * S, L)."""
+    return flat(ops.broadcast_to(values[:, None, :], ops.shape(noise)))
 
 
-def _flat(values: Tensor) -> Tensor:
-    """(B, S, L) as (B * S, L)."""
+def flat(values: Tensor) -> Tensor:
+    """(B, S, L) as lists (B * S, L)."""
     batch, samples, length = ops.shape(values)
     return ops.reshape(values, (batch * samples, length))

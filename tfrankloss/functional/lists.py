@@ -97,6 +97,11 @@ def check_shapes(
         )
 
 
+def ratio(value: Tensor, total: Tensor) -> Tensor:
+    """value / total, 0 where the total is 0."""
+    return ops.where(total > 0, value / ops.where(total > 0, total, 1.0), 0.0)
+
+
 def share_by_label(losses: Tensor, labels: Tensor) -> Tensor:
     """Losses (B,) of whole lists as (B, L) losses of items, in proportion to their labels (B, L).
 
@@ -104,8 +109,7 @@ def share_by_label(losses: Tensor, labels: Tensor) -> Tensor:
     has loss 0.
     """
     total = ops.sum(labels, axis=1, keepdims=True)
-    share = ops.where(total > 0, labels / ops.where(total > 0, total, 1.0), 0.0)
-    return ops.where(total > 0, losses[:, None], 0.0) * share
+    return ops.where(total > 0, losses[:, None], 0.0) * ratio(labels, total)
 
 
 def computing_dtype(dtype: Any) -> str:

@@ -90,7 +90,7 @@ def neural_sort_ndcg_loss(
     expected = ops.sum(neural_sort(scores, mask, temperature=temperature) * item_gains[:, None, :], axis=2)
     dcg = gains.dcg(expected, lists.places(scores), discount)
     ideal = gains.ideal_dcg(item_gains, mask, discount)
-    return lists.share_by_label(-gains.ratio(dcg, ideal), labels)
+    return lists.share_by_label(-lists.ratio(dcg, ideal), labels)
 
 
 def neural_sort_cross_entropy_loss(
@@ -131,7 +131,7 @@ def neural_sort_cross_entropy_loss(
     log_probabilities, counted = _log_neural_sort(scores, mask, temperature)
     cross_entropy = -ops.sum(ops.where(counted, targets * log_probabilities, 0.0), axis=(1, 2))
     count = ops.sum(ops.cast(mask, scores.dtype), axis=1)
-    return lists.share_by_label(gains.ratio(cross_entropy, count), labels)
+    return lists.share_by_label(lists.ratio(cross_entropy, count), labels)
 
 
 def _log_neural_sort(scores: Tensor, mask: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -6,15 +6,29 @@ sum.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import ops
 
 from tfrankloss import errors
+from tfrankloss.functional import lists
 from tfrankloss.functional.lambda_weights import PairWeight, ranked_items
 
 Tensor = Any
 GapFunction = Callable[[Tensor], Tensor]
+
+
+class GapLoss(NamedTuple):
+    """The loss of a pair as a function of its score gap d = s_i - s_j, where i is the better item.
+
+    Attributes:
+        value: The loss.
+        gradient: Its derivative.
+    """
+
+    value: GapFunction
+    gradient: GapFunction
+
 
 PAIRS = ("graded", "binary")
 TIES = ("skip", "half")
@@ -62,24 +76,45 @@ def weighted_pairs(
     return weights * lambda_weight.pair_weights(items.rows(), items.columns())
 
 
-def pair_losses(scores: Tensor, weights: Tensor, gap_loss: GapFunction, gap_gradient: GapFunction) -> Tensor:
+def pair_losses(
+    labels: Tensor,
+    scores: Tensor,
+    mask: Tensor | None,
+    gap_loss: GapLoss,
+    *,
+    pairs: str,
+    ties: str = "skip",
+    pair_reduction: str,
+    lambda_weight: PairWeight | None,
+) -> Tensor:
+    """The loss of each item, (B, L): ``gap_loss`` summed over the pairs in which it is the better one.
+
+    Arguments are those of ``rank_net_loss``.
+    """
+    check_pairs(pairs, ties, pair_reduction)
+    labels, scores, mask = lists.prepare(labels, scores, mask)
+    counted = pair_weights(labels, mask, pairs=pairs, ties=ties)
+    weights = weighted_pairs(counted, lambda_weight, labels, scores, mask)
+    return reduce_pairs(sum_over_pairs(scores, weights, gap_loss), counted, pair_reduction)
+
+
+def sum_over_pairs(scores: Tensor, weights: Tensor, gap_loss: GapLoss) -> Tensor:
     """For each item i the sum over j of weight_ij * gap_loss(s_i - s_j), (B, L).
 
     Args:
         scores: (B, L) scores, clean at padding.
         weights: (B, L, L) weight of each pair, which gets no gradient.
         gap_loss: The loss of a score gap.
-        gap_gradient: Its derivative, used for the gradient.
     """
     weights = ops.stop_gradient(weights)
 
     @ops.custom_gradient
     def losses(scores):
-        values = ops.sum(weights * gap_loss(scores[:, :, None] - scores[:, None, :]), axis=2)
+        values = ops.sum(weights * gap_loss.value(scores[:, :, None] - scores[:, None, :]), axis=2)
 
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
-            slopes = weights * gap_gradient(scores[:, :, None] - scores[:, None, :]) * upstream[:, :, None]
+            slopes = weights * gap_loss.gradient(scores[:, :, None] - scores[:, None, :]) * upstream[:, :, None]
             return ops.sum(slopes, axis=2) - ops.sum(slopes, axis=1)
 
         return values, gradient

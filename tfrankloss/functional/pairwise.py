@@ -12,14 +12,20 @@ from tfrankloss import errors
 from tfrankloss.functional import lists
 from tfrankloss.functional.lambda_weights import PairWeight
 from tfrankloss.functional.pairs import (
+    GapLoss,
     check_pairs,
     pair_losses,
     pair_weights,
     reduce_pairs,
+    sum_over_pairs,
     weighted_pairs,
 )
 
 Tensor = Any
+
+LOGISTIC = GapLoss(lambda gaps: ops.softplus(-gaps), lambda gaps: -ops.sigmoid(-gaps))
+SOFT_ZERO_ONE = GapLoss(lambda gaps: ops.sigmoid(-gaps), lambda gaps: -ops.sigmoid(gaps) * ops.sigmoid(-gaps))
+SQUARE = GapLoss(ops.square, lambda gaps: 2 * gaps)
 
 
 def rank_net_loss(
@@ -65,12 +71,16 @@ def rank_net_loss(
 
     Source: Burges et al., "Learning to Rank using Gradient Descent", ICML 2005.
     """
-    check_pairs(pairs, ties, pair_reduction)
-    labels, scores, mask = lists.prepare(labels, scores, mask)
-    counted = pair_weights(labels, mask, pairs=pairs, ties=ties)
-    weights = weighted_pairs(counted, lambda_weight, labels, scores, mask)
-    losses = pair_losses(scores, weights, logistic, logistic_gradient)
-    return reduce_pairs(losses, counted, pair_reduction)
+    return pair_losses(
+        labels,
+        scores,
+        mask,
+        LOGISTIC,
+        pairs=pairs,
+        ties=ties,
+        pair_reduction=pair_reduction,
+        lambda_weight=lambda_weight,
+    )
 
 
 def rank_net_lambdas(
@@ -163,13 +173,11 @@ def pairwise_hinge_loss(
     Source: Herbrich, Graepel and Obermayer, "Large Margin Rank Boundaries for Ordinal Regression", 2000; "Margin
     Ranking Loss" of the project's documents.
     """
-    check_pairs(pairs, "skip", pair_reduction)
     errors.check_positive("margin", margin)
-    labels, scores, mask = lists.prepare(labels, scores, mask)
-    counted = pair_weights(labels, mask, pairs=pairs)
-    weights = weighted_pairs(counted, lambda_weight, labels, scores, mask)
-    losses = pair_losses(scores, weights, lambda gaps: ops.relu(margin - gaps), lambda gaps: _below(gaps, margin))
-    return reduce_pairs(losses, counted, pair_reduction)
+    gap_loss = GapLoss(lambda gaps: ops.relu(margin - gaps), lambda gaps: _below(gaps, margin))
+    return pair_losses(
+        labels, scores, mask, gap_loss, pairs=pairs, pair_reduction=pair_reduction, lambda_weight=lambda_weight
+    )
 
 
 def pairwise_soft_zero_one_loss(
@@ -209,12 +217,9 @@ def pairwise_soft_zero_one_loss(
 
     Source: TensorFlow Ranking's ``PairwiseSoftZeroOneLoss``.
     """
-    check_pairs(pairs, "skip", pair_reduction)
-    labels, scores, mask = lists.prepare(labels, scores, mask)
-    counted = pair_weights(labels, mask, pairs=pairs)
-    weights = weighted_pairs(counted, lambda_weight, labels, scores, mask)
-    losses = pair_losses(scores, weights, lambda gaps: ops.sigmoid(-gaps), _soft_zero_one_gradient)
-    return reduce_pairs(losses, counted, pair_reduction)
+    return pair_losses(
+        labels, scores, mask, SOFT_ZERO_ONE, pairs=pairs, pair_reduction=pair_reduction, lambda_weight=lambda_weight
+    )
 
 
 def pairwise_mse_loss(
@@ -261,24 +266,10 @@ def pairwise_mse_loss(
     counted = counted + ops.transpose(counted, (0, 2, 1)) if pairs == "binary" else counted
     weights = weighted_pairs(counted, lambda_weight, labels, scores, mask)
     # The gap of both gaps is one gap; centered scores keep the digits of near ones however large they are.
-    losses = pair_losses(lists.centered(scores, mask) - labels, weights, ops.square, lambda gaps: 2 * gaps)
+    losses = sum_over_pairs(lists.centered(scores, mask) - labels, weights, SQUARE)
     return reduce_pairs(losses, counted, pair_reduction)
-
-
-def logistic(gaps: Tensor) -> Tensor:
-    """log(1 + exp(-d))."""
-    return ops.softplus(-gaps)
-
-
-def logistic_gradient(gaps: Tensor) -> Tensor:
-    """The derivative of ``logistic``."""
-    return -ops.sigmoid(-gaps)
 
 
 def _below(gaps: Tensor, margin: float) -> Tensor:
     """The derivative of the hinge: -1 below the margin."""
     return -ops.cast(gaps < margin, gaps.dtype)
-
-
-def _soft_zero_one_gradient(gaps: Tensor) -> Tensor:
-    return -ops.sigmoid(gaps) * ops.sigmoid(-gaps)

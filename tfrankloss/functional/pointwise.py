@@ -157,4 +157,4 @@ def _reduce_items(losses: Tensor, mask: Tensor, item_reduction: str) -> Tensor:
     if item_reduction == "sum":
         return losses
     count = ops.sum(ops.cast(mask, losses.dtype), axis=1, keepdims=True)
-    return losses / ops.where(count > 0, count, 1.0)
+    return losses / ops.maximum(count, 1.0)

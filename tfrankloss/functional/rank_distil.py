@@ -6,6 +6,7 @@ from keras import ops
 
 from tfrankloss import errors
 from tfrankloss.functional import lists
+from tfrankloss.functional.gumbel import as_noise, flat, per_draw
 
 Tensor = Any
 
@@ -51,20 +52,13 @@ def coupled_rank_distil_loss(
     """
     errors.check_positive_integer("top_k", top_k, optional=True)
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    noise = ops.convert_to_tensor(noise, dtype=scores.dtype)
-    errors.check_rank("noise", noise.shape, 3, "(batch, samples, list_size)")
-    errors.check_same_shape("noise[:, 0]", (noise.shape[0], noise.shape[2]), "scores", scores.shape)
-    batch, samples, length = ops.shape(noise)
-
-    def per_sample(values: Tensor) -> Tensor:
-        return ops.reshape(ops.broadcast_to(values[:, None, :], (batch, samples, length)), (batch * samples, length))
-
-    mask_of_samples = per_sample(mask)
-    order = lists.descending_order(ops.reshape(labels[:, None, :] + noise, (batch * samples, length)), mask_of_samples)
-    sorted_scores, counted = lists.take(per_sample(scores), order), lists.take(mask_of_samples, order)
+    noise = as_noise(noise, scores)
+    counted = per_draw(mask, noise)
+    order = lists.descending_order(flat(labels[:, None, :] + noise), counted)
+    sorted_scores, counted = lists.take(per_draw(scores, noise), order), lists.take(counted, order)
     losses = lists.suffix_logsumexp(sorted_scores, counted).over(sorted_scores)
     if top_k is not None:
         counted = ops.logical_and(counted, lists.places(losses) <= top_k)
     losses = ops.sum(ops.where(counted, losses, 0.0), axis=1)
-    total = ops.sum(ops.reshape(losses, (batch, samples)), axis=1)
-    return lists.share_by_label(total / ops.cast(samples, total.dtype), labels)
+    total = ops.sum(ops.reshape(losses, ops.shape(noise)[:2]), axis=1)
+    return lists.share_by_label(total / ops.cast(ops.shape(noise)[1], total.dtype), labels)

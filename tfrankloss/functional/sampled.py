@@ -140,7 +140,7 @@ def _against_negatives(
     total = ops.sum(losses, axis=1, keepdims=True)
     if pair_reduction == "mean":
         count = ops.sum(ops.cast(negatives, total.dtype), axis=1, keepdims=True)
-        total = total / ops.where(count > 0, count, 1.0)
+        total = total / ops.maximum(count, 1.0)
     return ops.where(first, total, 0.0)
 
 

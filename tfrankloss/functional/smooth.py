@@ -9,7 +9,7 @@ from keras import ops
 
 from tfrankloss import errors
 from tfrankloss.functional import gains, lists
-from tfrankloss.functional.pairs import pair_losses
+from tfrankloss.functional.pairs import GapLoss, sum_over_pairs
 
 Tensor = Any
 
@@ -44,13 +44,11 @@ def smooth_ranks(scores: Tensor, mask: Tensor | None = None, *, temperature: flo
     errors.check_positive("temperature", temperature)
     _, scores, mask = lists.prepare(ops.zeros_like(scores), scores, mask)
     counted = ops.cast(ops.logical_and(mask[:, :, None], mask[:, None, :]), scores.dtype)
-    above = pair_losses(
-        scores,
-        counted,
+    standing_above = GapLoss(
         lambda gaps: ops.sigmoid(-gaps / temperature),
         lambda gaps: -ops.sigmoid(gaps / temperature) * ops.sigmoid(-gaps / temperature) / temperature,
     )
-    return ops.where(mask, 0.5 + above, 1.0)
+    return ops.where(mask, 0.5 + sum_over_pairs(scores, counted, standing_above), 1.0)
 
 
 def approx_ndcg_loss(
@@ -100,7 +98,7 @@ def approx_ndcg_loss(
     item_gains = ops.where(mask, gains.relative_gains(gain, labels), 0.0)
     dcg = gains.dcg(item_gains, ranks, discount)
     ideal = gains.ideal_dcg(item_gains, mask, discount)
-    return lists.share_by_label(-gains.ratio(dcg, ideal), labels)
+    return lists.share_by_label(-lists.ratio(dcg, ideal), labels)
 
 
 def approx_mrr_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, temperature: float = 0.1) -> Tensor:
@@ -137,4 +135,4 @@ def approx_mrr_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, 
     labels, scores, mask = lists.prepare(labels, scores, mask)
     ranks = smooth_ranks(scores, mask, temperature=temperature)
     found = gains.dcg(labels, ranks, gains.reciprocal_discount)
-    return lists.share_by_label(-gains.ratio(found, ops.sum(labels, axis=1)), labels)
+    return lists.share_by_label(-lists.ratio(found, ops.sum(labels, axis=1)), labels)

@@ -150,7 +150,7 @@ def calibrated_softmax_loss(
     )
     items = ops.cast(mask, losses.dtype)
     count = ops.sum(items, axis=1, keepdims=True)
-    return losses[:, :-1] + items * losses[:, -1:] / ops.where(count > 0, count, 1.0)
+    return losses[:, :-1] + items * losses[:, -1:] / ops.maximum(count, 1.0)
 
 
 def unique_softmax_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -70,7 +70,7 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
     def _per_weight(self, values: Tensor, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Tensor]:
         """The loss of each list divided by the mean weight of its items, and that weight, as if given for the list."""
         weights = inputs.mean_item_weight(self._read(y_true, y_pred, sample_weight))
-        return ops.where(weights > 0, values / ops.where(weights > 0, weights, 1.0), 0.0), weights
+        return lists.ratio(values, weights), weights
 
     def scaled(self, scores: Tensor, mask: Tensor) -> Tensor:
         """Scores divided by the temperature; from their largest down, where only differences matter."""

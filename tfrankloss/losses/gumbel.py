@@ -3,45 +3,34 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from tfrankloss import errors, functional
 from tfrankloss.losses.base import RankingLoss, Tensor
+from tfrankloss.losses.drawing import DrawingLoss
 from tfrankloss.losses.lambda_loss import YetiDCGLambdaWeight
 from tfrankloss.losses.lambda_weights import LambdaWeight, check_lambda_weight
 from tfrankloss.losses.pairwise import RankNetLoss
 from tfrankloss.losses.smooth import ApproxNDCGLoss
 
 
-class _NoisyLoss(RankingLoss):
-    """Base of the losses that are the mean of another one over draws of Gumbel noise.
+class _NoisyLoss(DrawingLoss):
+    """Base of the losses that are the mean of another one over draws of noisy scores.
 
     Args:
         inner: The loss of noisy scores, which it divides by its own temperature.
-        sample_size: Draws for each list.
         gumbel_temperature: Divides the scores and their noise before the softmax.
-        seed: Integer that makes the draws repeatable; None draws one.
-        **settings: Further arguments of ``RankingLoss`` and of the subclass.
+        **settings: Further arguments of ``DrawingLoss`` and of the subclass.
     """
 
-    def __init__(
-        self, inner: RankingLoss, *, sample_size: int, gumbel_temperature: float, seed: int | None, **settings: Any
-    ):
-        errors.check_positive_integer("sample_size", sample_size)
+    def __init__(self, inner: RankingLoss, *, gumbel_temperature: float, **settings: Any):
         errors.check_positive("gumbel_temperature", gumbel_temperature)
-        errors.check_seed("seed", seed)
-        super().__init__(sample_size=sample_size, gumbel_temperature=gumbel_temperature, **settings)
-        self.seed = seed
+        super().__init__(gumbel_temperature=gumbel_temperature, **settings)
         self._inner = inner
-        self._draws = keras.random.SeedGenerator(seed)
 
     def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        batch, length = ops.shape(scores)
-        dtype = keras.backend.standardize_dtype(scores.dtype)
-        noise = functional.gumbel_noise((batch, self.settings["sample_size"], length), self._draws, dtype)
         temperature = self.settings["gumbel_temperature"]
         return functional.gumbel_loss(
-            labels, scores, mask, loss=self._inner_losses, noise=noise, gumbel_temperature=temperature
+            labels, scores, mask, loss=self._inner_losses, noise=self.noise(scores), gumbel_temperature=temperature
         )
 
     def _inner_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
@@ -49,10 +38,6 @@ class _NoisyLoss(RankingLoss):
 
     def scaled(self, scores: Tensor, mask: Tensor) -> Tensor:
         return scores
-
-    def get_config(self) -> dict[str, Any]:
-        """The settings, from which ``from_config`` makes an equal loss."""
-        return {**super().get_config(), "seed": self.seed}
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")

@@ -149,19 +149,14 @@ class DiscountedLambdaWeight(LambdaWeight):
         if not self.normalized:
             return ops.where(mask, self._gain(labels), 0.0)
         gains = ops.where(mask, gain_forms.relative_gains(self._gain, labels), 0.0)
-        ideal = gain_forms.ideal_dcg(gains, mask, self._discount, self._k)[:, None]
-        return ops.where(ideal > 0, gains / ops.where(ideal > 0, ideal, 1.0), 0.0)
+        return lists.ratio(gains, gain_forms.ideal_dcg(gains, mask, self._discount, self._k)[:, None])
 
 
 class _MixedLambdaWeight(DiscountedLambdaWeight):
     """Base of the weights that mix the form of LambdaLoss, by rank distance, with that of LambdaMART, by swapping."""
 
     def __init__(self, k: Any, gain: Any, discount: Any, smooth_fraction: Any, /, **settings: Any):
-        errors.check_number("smooth_fraction", smooth_fraction)
-        if not 0 <= smooth_fraction <= 1:
-            raise ValueError(
-                f"`smooth_fraction` must lie between 0 and 1. {errors.received('smooth_fraction', smooth_fraction)}"
-            )
+        errors.check_share("smooth_fraction", smooth_fraction)
         self._by_swapping = smooth_fraction
         super().__init__(k, gain, discount, k=k, smooth_fraction=smooth_fraction, **settings)
 

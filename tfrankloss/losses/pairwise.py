@@ -10,8 +10,24 @@ from tfrankloss.losses.base import RankingLoss, Tensor
 from tfrankloss.losses.lambda_weights import LambdaWeight, check_lambda_weight
 
 
+class PairwiseLoss(RankingLoss):
+    """Base of the losses over pairs of items, which share what counts as a pair and what it weighs.
+
+    Args:
+        pairs: As in ``functional.rank_net_loss``.
+        pair_reduction: As in ``functional.rank_net_loss``.
+        lambda_weight: As in ``functional.rank_net_loss``.
+        **settings: Further arguments of ``RankingLoss`` and of the subclass.
+    """
+
+    def __init__(self, *, pairs: str, pair_reduction: str, lambda_weight: LambdaWeight | None, **settings: Any):
+        check_pairs(pairs, settings.get("ties", "skip"), pair_reduction)
+        check_lambda_weight(lambda_weight)
+        super().__init__(pairs=pairs, pair_reduction=pair_reduction, lambda_weight=lambda_weight, **settings)
+
+
 @keras.saving.register_keras_serializable(package="tfrankloss")
-class RankNetLoss(RankingLoss):
+class RankNetLoss(PairwiseLoss):
     """Logistic loss of every pair of items with different labels: ``functional.rank_net_loss``.
 
     Args:
@@ -45,8 +61,6 @@ class RankNetLoss(RankingLoss):
         name: str | None = "rank_net_loss",
         dtype: Any = None,
     ):
-        check_pairs(pairs, ties, pair_reduction)
-        check_lambda_weight(lambda_weight)
         super().__init__(
             pairs=pairs,
             ties=ties,
@@ -67,7 +81,7 @@ PairwiseLogisticLoss = RankNetLoss
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
-class PairwiseHingeLoss(RankingLoss):
+class PairwiseHingeLoss(PairwiseLoss):
     """Hinge loss of every pair of items with different labels: ``functional.pairwise_hinge_loss``.
 
     Args:
@@ -102,8 +116,6 @@ class PairwiseHingeLoss(RankingLoss):
         dtype: Any = None,
     ):
         errors.check_positive("margin", margin)
-        check_pairs(pairs, "skip", pair_reduction)
-        check_lambda_weight(lambda_weight)
         super().__init__(
             margin=margin,
             pairs=pairs,
@@ -120,7 +132,7 @@ class PairwiseHingeLoss(RankingLoss):
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
-class PairwiseSoftZeroOneLoss(RankingLoss):
+class PairwiseSoftZeroOneLoss(PairwiseLoss):
     """Smooth number of pairs in the wrong order: ``functional.pairwise_soft_zero_one_loss``.
 
     Args:
@@ -152,8 +164,6 @@ class PairwiseSoftZeroOneLoss(RankingLoss):
         name: str | None = "pairwise_soft_zero_one_loss",
         dtype: Any = None,
     ):
-        check_pairs(pairs, "skip", pair_reduction)
-        check_lambda_weight(lambda_weight)
         super().__init__(
             pairs=pairs,
             pair_reduction=pair_reduction,
@@ -169,7 +179,7 @@ class PairwiseSoftZeroOneLoss(RankingLoss):
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
-class PairwiseMSELoss(RankingLoss):
+class PairwiseMSELoss(PairwiseLoss):
     """Squared difference of the gaps of scores and of labels: ``functional.pairwise_mse_loss``.
 
     Args:
@@ -201,8 +211,6 @@ class PairwiseMSELoss(RankingLoss):
         name: str | None = "pairwise_mse_loss",
         dtype: Any = None,
     ):
-        check_pairs(pairs, "skip", pair_reduction)
-        check_lambda_weight(lambda_weight)
         super().__init__(
             pairs=pairs,
             pair_reduction=pair_reduction,

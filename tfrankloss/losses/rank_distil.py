@@ -3,14 +3,14 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from tfrankloss import errors, functional
-from tfrankloss.losses.base import RankingLoss, Tensor
+from tfrankloss.losses.base import Tensor
+from tfrankloss.losses.drawing import DrawingLoss
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
-class CoupledRankDistilLoss(RankingLoss):
+class CoupledRankDistilLoss(DrawingLoss):
     """Mean negative log likelihood of orders drawn from a teacher's scores: ``functional.coupled_rank_distil_loss``.
 
     ``y_true`` holds the scores of the teacher. Every call draws anew, but for ``fit`` on JAX, where the state of a loss
@@ -46,26 +46,17 @@ class CoupledRankDistilLoss(RankingLoss):
         name: str | None = "coupled_rank_distil_loss",
         dtype: Any = None,
     ):
-        errors.check_positive_integer("sample_size", sample_size)
         errors.check_positive_integer("top_k", top_k, optional=True)
-        errors.check_seed("seed", seed)
         super().__init__(
             sample_size=sample_size,
             top_k=top_k,
+            seed=seed,
             temperature=temperature,
             reduction=reduction,
             name=name,
             dtype=dtype,
         )
-        self.seed = seed
-        self._draws = keras.random.SeedGenerator(seed)
 
     def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        batch, length = ops.shape(scores)
-        dtype = keras.backend.standardize_dtype(scores.dtype)
-        noise = functional.gumbel_noise((batch, self.settings["sample_size"], length), self._draws, dtype)
-        return functional.coupled_rank_distil_loss(labels, scores, mask, noise=noise, top_k=self.settings["top_k"])
-
-    def get_config(self) -> dict[str, Any]:
-        """The settings, from which ``from_config`` makes an equal loss."""
-        return {**super().get_config(), "seed": self.seed}
+        top_k = self.settings["top_k"]
+        return functional.coupled_rank_distil_loss(labels, scores, mask, noise=self.noise(scores), top_k=top_k)

@@ -3,12 +3,10 @@
 import inspect
 from typing import Any
 
-import keras
-
 from tfrankloss import errors
 from tfrankloss.losses.base import RankingLoss
 from tfrankloss.losses.weighted_sum import WeightedSumLoss
-from tfrankloss.names import concrete_subclasses, parts_of
+from tfrankloss.names import concrete_subclasses, resolve
 
 # Names that TensorFlow Ranking gave to what has another one here.
 OTHER_NAMES = {"pairwise_logistic_loss": "rank_net_loss", "coupled_rankdistil_loss": "coupled_rank_distil_loss"}
@@ -38,19 +36,8 @@ def get(identifier: str | dict[str, Any] | RankingLoss, **settings: Any) -> Rank
         >>> losses.get("list_mle_loss:0.7,softmax_loss:0.3").weights
         [0.7, 0.3]
     """
-    errors.check_kind("identifier", identifier, (str, dict, RankingLoss), "a name, a config or a ranking loss")
-    parts = parts_of(identifier) if isinstance(identifier, str) else []
-    single = len(parts) == 1 and parts[0].weight is None
-    if settings and not single:
-        raise ValueError(f"`settings` must be given with a single name only. Received: identifier={identifier!r}")
-    if isinstance(identifier, RankingLoss):
-        return identifier
-    if isinstance(identifier, dict):
-        return keras.saving.deserialize_keras_object(identifier)
-    if single:
-        return _class(parts[0].name)(**settings)
-    weights = [1.0 if part.weight is None else part.weight for part in parts]
-    return WeightedSumLoss([_class(part.name)() for part in parts], weights)
+    wording = "a name, a config or a ranking loss"
+    return resolve(identifier, RankingLoss, wording, _made, WeightedSumLoss, settings)
 
 
 def names() -> list[str]:
@@ -71,6 +58,6 @@ def _classes() -> dict[str, Any]:
     return {inspect.signature(cls).parameters["name"].default: cls for cls in concrete_subclasses(RankingLoss)}
 
 
-def _class(name: str) -> Any:
+def _made(name: str, **settings: Any) -> RankingLoss:
     errors.check_choice("identifier", name, names())
-    return _classes()[OTHER_NAMES.get(name, name)]
+    return _classes()[OTHER_NAMES.get(name, name)](**settings)

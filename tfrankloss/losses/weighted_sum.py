@@ -45,15 +45,7 @@ class WeightedSumLoss(RankingLoss):
         name: str | None = "weighted_sum_loss",
         dtype: Any = None,
     ):
-        for argument, values in (("losses", losses), ("weights", weights)):
-            errors.check_kind(argument, values, (list, tuple), "a list")
-        errors.check_same_length("losses", len(losses), "weights", len(weights))
-        if not losses:
-            raise ValueError("`losses` must hold at least one loss. Received: losses=[]")
-        for loss in losses:
-            errors.check_kind("losses", loss, RankingLoss, "a list of ranking losses")
-        for weight in weights:
-            errors.check_positive("weights", weight)
+        errors.check_weighted("losses", losses, weights, RankingLoss, "loss", "ranking losses")
         super().__init__(temperature=1.0, reduction=reduction, name=name, dtype=dtype)
         self.losses, self.weights = list(losses), list(weights)
 

@@ -8,7 +8,7 @@ import keras
 from tfrankloss import errors
 from tfrankloss.metrics.base import RankingMetric
 from tfrankloss.metrics.weighted_sum import WeightedSumMetric
-from tfrankloss.names import concrete_subclasses, parts_of
+from tfrankloss.names import concrete_subclasses, resolve
 
 # Names that TensorFlow Ranking gave to what has another one here.
 OTHER_NAMES = {"ordered_pair_accuracy": "opa"}
@@ -35,19 +35,8 @@ def get(identifier: str | dict[str, Any] | keras.metrics.Metric, **settings: Any
         >>> metrics.get("ndcg_at_10", gain="linear").name
         'ndcg_at_10'
     """
-    errors.check_kind("identifier", identifier, (str, dict, keras.metrics.Metric), "a name, a config or a metric")
-    parts = parts_of(identifier) if isinstance(identifier, str) else []
-    single = len(parts) == 1 and parts[0].weight is None
-    if settings and not single:
-        raise ValueError(f"`settings` must be given with a single name only. Received: identifier={identifier!r}")
-    if isinstance(identifier, keras.metrics.Metric):
-        return identifier
-    if isinstance(identifier, dict):
-        return keras.saving.deserialize_keras_object(identifier)
-    if single:
-        return _made(parts[0].name, settings)
-    weights = [1.0 if part.weight is None else part.weight for part in parts]
-    return WeightedSumMetric([_made(part.name, {}) for part in parts], weights)
+    wording = "a name, a config or a metric"
+    return resolve(identifier, keras.metrics.Metric, wording, _made, WeightedSumMetric, settings)
 
 
 def names() -> list[str]:
@@ -68,7 +57,7 @@ def _classes() -> dict[str, Any]:
     return {cls.short_name: cls for cls in concrete_subclasses(RankingMetric)}
 
 
-def _made(identifier: str, settings: dict[str, Any]) -> keras.metrics.Metric:
+def _made(identifier: str, **settings: Any) -> RankingMetric:
     name, cutoff = re.fullmatch(r"(.*?)(?:_at_(\d+))?", identifier).groups()  # type: ignore[union-attr]
     errors.check_choice("identifier", name, names())
     return _classes()[OTHER_NAMES.get(name, name)](**({} if cutoff is None else {"k": int(cutoff)}), **settings)

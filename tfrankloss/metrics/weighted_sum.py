@@ -40,15 +40,7 @@ class WeightedSumMetric(keras.metrics.Metric):
         name: str | None = "weighted_sum",
         dtype: Any = None,
     ):
-        for argument, values in (("metrics", metrics), ("weights", weights)):
-            errors.check_kind(argument, values, (list, tuple), "a list")
-        errors.check_same_length("metrics", len(metrics), "weights", len(weights))
-        if not metrics:
-            raise ValueError("`metrics` must hold at least one metric. Received: metrics=[]")
-        for metric in metrics:
-            errors.check_kind("metrics", metric, keras.metrics.Metric, "a list of Keras metrics")
-        for weight in weights:
-            errors.check_positive("weights", weight)
+        errors.check_weighted("metrics", metrics, weights, keras.metrics.Metric, "metric", "Keras metrics")
         super().__init__(name=name, dtype=dtype)
         self.metrics, self.weights = list(metrics), list(weights)
 

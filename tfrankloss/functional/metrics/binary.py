@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from tfrankloss.functional import gains, lists
-from tfrankloss.functional.gains import ratio
+from tfrankloss.functional.lists import ratio
 from tfrankloss.functional.metrics.ranking import Ranking, above, count_within, found, rank_relevance, ranked_weights
 
 Tensor = Any

@@ -56,7 +56,7 @@ def ndcg(
     item_gains = ops.where(mask, gains.relative_gains(gain, labels), 0.0) * item_weights(weights, mask, scores)
     ranking = rank(scores, mask)
     ideal = gains.ideal_dcg(item_gains, mask, discount, k)
-    return gains.ratio(_gain_found(item_gains, ranking, discount, k), ideal) + ranking.fault
+    return lists.ratio(_gain_found(item_gains, ranking, discount, k), ideal) + ranking.fault
 
 
 def dcg(
@@ -107,8 +107,8 @@ def dcg(
     item_gains = ops.where(mask, gain(labels), 0.0)
     weighed = item_gains * item_weights(weights, mask, scores)
     ranking = rank(scores, mask)
-    list_weights = gains.ratio(ops.sum(weighed, axis=1), ops.sum(item_gains, axis=1))
-    return gains.ratio(_gain_found(weighed, ranking, discount, k), list_weights) + ranking.fault
+    list_weights = lists.ratio(ops.sum(weighed, axis=1), ops.sum(item_gains, axis=1))
+    return lists.ratio(_gain_found(weighed, ranking, discount, k), list_weights) + ranking.fault
 
 
 def average_relevance_position(
@@ -143,7 +143,7 @@ def average_relevance_position(
     ranking = rank(scores, mask)
     weighed = lists.take(labels * item_weights(weights, mask, scores), ranking.order)
     ranks = ranking.groups.first + (ranking.groups.size - 1) / 2
-    return gains.ratio(ops.sum(weighed * ranks, axis=1), ops.sum(weighed, axis=1)) + ranking.fault
+    return lists.ratio(ops.sum(weighed * ranks, axis=1), ops.sum(weighed, axis=1)) + ranking.fault
 
 
 def _gain_found(item_gains: Tensor, ranking: Ranking, discount: gains.Transform, k: int | None) -> Tensor:

@@ -6,7 +6,7 @@ from keras import ops
 
 from tfrankloss import errors
 from tfrankloss.functional import lists
-from tfrankloss.functional.gains import ratio
+from tfrankloss.functional.lists import ratio
 from tfrankloss.functional.metrics.ranking import Ranking, above, fault, item_weights, rank_relevance, ranked_weights
 
 Tensor = Any

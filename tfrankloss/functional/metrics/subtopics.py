@@ -6,7 +6,7 @@ from keras import ops
 
 from tfrankloss import errors
 from tfrankloss.functional import gains, lists
-from tfrankloss.functional.gains import ratio
+from tfrankloss.functional.lists import ratio
 from tfrankloss.functional.metrics.ranking import Ranking, above, count_within, found, item_weights, rank
 
 Tensor = Any
