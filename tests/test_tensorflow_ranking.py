@@ -12,6 +12,7 @@ if keras.backend.backend() != "tensorflow":
 import tensorflow as tf
 import tensorflow_ranking_modules
 from backend import values_and_gradient
+from parity.live import CLOSE, check_parity, their_values
 
 from tfrankloss import KLListwiseLoss, ListMLELoss, ListNetLoss, RankNetLoss, SoftmaxLoss
 
@@ -20,7 +21,6 @@ if tfr is None:
     pytest.skip("tensorflow-ranking is not installed", allow_module_level=True)
 
 BATCHES = 200
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 GOLDEN_LABELS, GOLDEN_SCORES = np.float32([[1, 0, 2]]), np.float32([[0.6, 0.8, 0.1]])
 
 
@@ -53,56 +53,46 @@ def random_batch(random, size=6):
     return labels, (random.normal(size=(4, size)) * random.choice([0.3, 1.0, 3.0])).astype("float32")
 
 
-def their_values(loss, labels, scores, weights=None):
-    """The loss of each list and its gradient; pairwise losses give one value per item, which are summed."""
-    weights = None if weights is None else tf.constant(weights)
-    x = tf.constant(scores)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        values = loss(tf.constant(labels), x, weights)
-        values = tf.reduce_sum(tf.reshape(values, (len(labels), -1)), axis=1)
-    return values.numpy(), tape.gradient(values, x).numpy()
-
-
 def make_pair(pair, **settings):
     ours, theirs, to_labels, surplus = pair
     theirs = getattr(tfr.losses, theirs)(reduction="none", **settings)
     return ours(reduction=None, **settings), theirs, to_labels or (lambda y: y), surplus or (lambda y: 0.0)
 
 
-def check_parity(pair, batches, **settings):
+def check_pair(pair, batches, **settings):
     """``batches`` holds (labels, scores, our weights, their weights)."""
     ours, theirs, to_labels, surplus = make_pair(pair, **settings)
-    for labels, scores, our_weights, their_weights in batches:
-        expected, expected_gradient = their_values(theirs, to_labels(labels), scores, their_weights)
-        values, gradient = values_and_gradient(ours, labels, scores, sample_weight=our_weights)
-        weights = 1.0 if our_weights is None else our_weights.mean(axis=-1) if our_weights.ndim == 2 else our_weights
-        np.testing.assert_allclose(values, expected - weights * surplus(labels), **CLOSE)
-        np.testing.assert_allclose(gradient, expected_gradient, **CLOSE)
+
+    def theirs_as_ours(labels, scores, weights):
+        given = 1.0 if weights is None else weights.numpy().mean(axis=-1) if weights.ndim == 2 else weights
+        values = theirs(to_labels(labels.numpy()), scores, weights)
+        return tf.reduce_sum(tf.reshape(values, (len(labels), -1)), axis=1) - given * surplus(labels.numpy())
+
+    check_parity(ours, theirs_as_ours, batches)
 
 
 @every_pair
 def test_losses(pair, random):
-    check_parity(pair, [(*random_batch(random), None, None) for _ in range(BATCHES)])
+    check_pair(pair, [(*random_batch(random), None, None) for _ in range(BATCHES)])
 
 
 @every_pair
 def test_losses_with_temperature(pair, random):
-    check_parity(pair, [(*random_batch(random), None, None) for _ in range(10)], temperature=0.5)
+    check_pair(pair, [(*random_batch(random), None, None) for _ in range(10)], temperature=0.5)
 
 
 @every_pair
 def test_losses_with_list_weights(pair, random):
     """Their (B, 1) is our (B,)."""
     weights = [random.uniform(0.5, 2, 4).astype("float32") for _ in range(20)]
-    check_parity(pair, [(*random_batch(random), w, w[:, None]) for w in weights])
+    check_pair(pair, [(*random_batch(random), w, w[:, None]) for w in weights])
 
 
 @pytest.mark.parametrize("name", ["Softmax", "RankNet", "ListNet"])
 def test_losses_with_item_weights(name, random):
     """Weights multiply labels in the softmax, and pairs by their better item. ListMLE: see below."""
     weights = [random.uniform(0.5, 2, (4, 6)).astype("float32") for _ in range(20)]
-    check_parity(PAIRS[name], [(*random_batch(random), w, w) for w in weights])
+    check_pair(PAIRS[name], [(*random_batch(random), w, w) for w in weights])
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 if keras.backend.backend() != "tensorflow":
     pytest.skip("TensorFlow Ranking runs on TensorFlow", allow_module_level=True)
 
-import tensorflow as tf
 import tensorflow_ranking_modules
 from backend import values_and_gradient
+from parity.live import CLOSE, check_parity, their_values
 
 from tfrankloss import ClickEMLoss, MeanSquaredLoss, MixtureEMLoss, OrdinalLoss, SigmoidCrossEntropyLoss
 
@@ -18,7 +18,6 @@ if tfr is None:
     pytest.skip("tensorflow-ranking is not installed", allow_module_level=True)
 
 BATCHES = 200
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 GOLDEN_LABELS, GOLDEN_SCORES = np.float32([[1, 0, 2]]), np.float32([[0.6, 0.8, 0.1]])
 
 
@@ -74,25 +73,6 @@ def ours_of(pair, **settings):
 
 def theirs_of(pair, reduction="none", **settings):
     return getattr(tfr.losses, pair[1])(reduction=reduction, **pair[2], **settings)
-
-
-def their_values(loss, labels, scores, weights=None):
-    """The loss of each list, their items summed, and its gradient."""
-    x = tf.constant(scores)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        values = loss(tf.constant(labels), x, None if weights is None else tf.constant(weights))
-        values = tf.reduce_sum(tf.reshape(values, (len(labels), -1)), axis=1)
-    return values.numpy(), tape.gradient(values, x).numpy()
-
-
-def check_parity(ours, theirs, batches):
-    """``batches`` holds (labels, scores, our weights, their weights)."""
-    for labels, scores, our_weights, their_weights in batches:
-        expected, expected_gradient = their_values(theirs, labels, scores, their_weights)
-        values, gradient = values_and_gradient(ours, labels, scores, sample_weight=our_weights)
-        np.testing.assert_allclose(values, expected, **CLOSE)
-        np.testing.assert_allclose(gradient, expected_gradient, **CLOSE)
 
 
 @every_pair

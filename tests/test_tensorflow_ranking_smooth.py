@@ -12,6 +12,7 @@ if keras.backend.backend() != "tensorflow":
 import tensorflow as tf
 import tensorflow_ranking_modules
 from backend import values_and_gradient
+from parity.live import CLOSE, check_parity, their_values
 
 from tfrankloss import (
     NDCG,
@@ -31,7 +32,6 @@ if tfr is None:
 losses_impl = tfr.losses.losses_impl
 
 BATCHES, DRAWS = 200, 8
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 GOLDEN_LABELS, GOLDEN_SCORES = np.float32([[1, 0, 2]]), np.float32([[0.6, 0.8, 0.1]])
 PADDED_LABELS = np.float32([[2, -1, 1, 0, -1], [1, 2, -1, 0, 3]])
 PADDED_SCORES = np.float32([[0.3, 0.0, 0.2, -0.4, 0.0], [0.1, 0.5, 0.0, 0.3, -0.7]])
@@ -76,50 +76,34 @@ def random_batch(random, size=6):
     return labels, (random.normal(size=(4, size)) * random.choice([0.1, 0.3, 1.0])).astype("float32")
 
 
-def their_values(loss, labels, scores, weights=None, draws=1):
-    """The loss of each list and its gradient; what is given for each item is summed, for each draw averaged."""
-    weights = None if weights is None else tf.constant(weights)
-    x = tf.constant(scores)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        values = loss(tf.constant(labels), x, weights)
-        values = tf.reduce_sum(tf.reshape(values, (len(labels), -1)), axis=1) / draws
-    return values.numpy(), tape.gradient(values, x).numpy()
-
-
-def check_parity(pair, batches, **settings):
+def check_pair(pair, batches, **settings):
     """``batches`` holds (labels, scores, our weights, their weights)."""
-    ours, theirs = (make(**settings) for make in (lambda **kw: pair[0](reduction=None, **kw), pair[1]))
-    for labels, scores, our_weights, their_weights in batches:
-        expected, expected_gradient = their_values(theirs, labels, scores, their_weights)
-        values, gradient = values_and_gradient(ours, labels, scores, sample_weight=our_weights)
-        np.testing.assert_allclose(values, expected, **CLOSE)
-        np.testing.assert_allclose(gradient, expected_gradient, **CLOSE)
+    check_parity(pair[0](reduction=None, **settings), pair[1](**settings), batches)
 
 
 @every_pair
 def test_losses(pair, random):
-    check_parity(pair, [(*random_batch(random), None, None) for _ in range(BATCHES)])
+    check_pair(pair, [(*random_batch(random), None, None) for _ in range(BATCHES)])
 
 
 @every_pair
 def test_losses_with_temperature(pair, random):
     batches = [random_batch(random) for _ in range(20)]
-    check_parity(pair, [(labels, scores / 2, None, None) for labels, scores in batches], temperature=0.5)
+    check_pair(pair, [(labels, scores / 2, None, None) for labels, scores in batches], temperature=0.5)
 
 
 @every_pair
 def test_losses_with_list_weights(pair, random):
     """Their (B, 1) is our (B,)."""
     weights = [random.uniform(0.5, 2, 4).astype("float32") for _ in range(20)]
-    check_parity(pair, [(*random_batch(random), w, w[:, None]) for w in weights])
+    check_pair(pair, [(*random_batch(random), w, w[:, None]) for w in weights])
 
 
 @every_pair
 def test_losses_with_item_weights(pair, random):
     """A list weighs the mean of its items' weights, taken by label."""
     weights = [random.uniform(0.5, 2, (4, 6)).astype("float32") for _ in range(20)]
-    check_parity(pair, [(*random_batch(random), w, w) for w in weights])
+    check_pair(pair, [(*random_batch(random), w, w) for w in weights])
 
 
 @every_pair
@@ -130,7 +114,7 @@ def test_losses_of_graded_labels(pair, random):
         labels, scores = random_batch(random, size)
         labels = (random.integers(0, 3, labels.shape) * (random.random((4, 1)) < 0.8)).astype("float32")
         batches.append((labels, scores, None, None))
-    check_parity(pair, batches)
+    check_pair(pair, batches)
 
 
 @pytest.mark.parametrize(("loss", "golden"), [(ApproxNDCGLoss, -0.5937144), (ApproxMRRLoss, -0.3993883)])
@@ -143,7 +127,7 @@ def test_labels_in_the_hundreds(name):
     """Gains scaled by the largest label of the list, on both sides."""
     labels = np.float32([[300, 0, 299], [128, 127, 1]])
     scores = np.float32([[0.6, 0.8, 0.1]] * 2)
-    check_parity(PAIRS[name], [(labels, scores, None, None)])
+    check_pair(PAIRS[name], [(labels, scores, None, None)])
 
 
 def test_difference_ndcg_of_labels_in_the_hundreds():
@@ -162,7 +146,7 @@ def test_difference_ndcg_of_labels_in_the_hundreds():
 @every_pair
 def test_losses_beside_padding(pair):
     """Theirs treats moderate padding as ours does: it has no effect."""
-    check_parity(pair, [(PADDED_LABELS, PADDED_SCORES, None, None)])
+    check_pair(pair, [(PADDED_LABELS, PADDED_SCORES, None, None)])
     ours = pair[0](reduction=None)
     items = [0, 2, 3]
     alone = values_and_gradient(ours, PADDED_LABELS[:1, items], PADDED_SCORES[:1, items])

@@ -13,6 +13,7 @@ if keras.backend.backend() != "tensorflow":
 import tensorflow as tf
 import tensorflow_ranking_modules
 from backend import values_and_gradient
+from parity.live import CLOSE, check_parity, their_values
 
 from tfrankloss import (
     CalibratedSoftmaxLoss,
@@ -31,7 +32,6 @@ if tfr is None:
 tfr_impl = importlib.import_module("tensorflow_ranking.python.losses_impl")
 
 BATCHES = 200
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 GOLDEN_LABELS, GOLDEN_SCORES = np.float32([[1, 0, 2]]), np.float32([[0.6, 0.8, 0.1]])
 
 
@@ -116,55 +116,38 @@ def random_batch(random, lists=4, deviations=(0.3, 1.0, 3.0)):
     return labels, (0.5 + random.normal(size=(lists, 6)) * random.choice(deviations)).astype("float32")
 
 
-def their_values(loss, labels, scores, weights=None):
-    """The loss of each list and its gradient."""
-    weights = None if weights is None else tf.constant(weights)
-    x = tf.constant(scores)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        values = tf.reshape(loss(tf.constant(labels), x, weights), (-1,))
-    return values.numpy(), tape.gradient(values, x).numpy()
-
-
-def check_parity(pair, batches):
+def check_pair(pair, batches):
     """``batches`` holds (labels, scores, our weights, their weights)."""
-    ours, theirs = pair
-    for labels, scores, our_weights, their_weights in batches:
-        expected, expected_gradient = their_values(theirs, labels, scores, their_weights)
-        values, gradient = values_and_gradient(ours, labels, scores, sample_weight=our_weights)
-        np.testing.assert_allclose(values, expected, **CLOSE)
-        # Of a sum of many terms the float32 gradient is known to the size of its largest.
-        largest = np.abs(expected_gradient).max()
-        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-5 * max(1.0, largest))
+    check_parity(*pair, batches, size_of_gradient=True)
 
 
 @every_loss
 def test_losses(make, random):
-    check_parity(make(), [(*random_batch(random), None, None) for _ in range(BATCHES)])
+    check_pair(make(), [(*random_batch(random), None, None) for _ in range(BATCHES)])
 
 
 @every_softmax
 def test_losses_with_temperature(make, random):
-    check_parity(make(temperature=0.5), [(*random_batch(random), None, None) for _ in range(10)])
+    check_pair(make(temperature=0.5), [(*random_batch(random), None, None) for _ in range(10)])
 
 
 @every_loss
 def test_losses_with_list_weights(make, random):
     """Their (B, 1) is our (B,)."""
     weights = [random.uniform(0.5, 2, 4).astype("float32") for _ in range(20)]
-    check_parity(make(), [(*random_batch(random), w, w[:, None]) for w in weights])
+    check_pair(make(), [(*random_batch(random), w, w[:, None]) for w in weights])
 
 
 @pytest.mark.parametrize("name", [name for name in [*SOFTMAX, *CIRCLE] if "calibrated" not in name])
 def test_losses_with_item_weights(name, random):
     """Weights multiply labels in the softmax, and weigh lists by labels in the rest. Calibrated: see below."""
     weights = [random.uniform(0.5, 2, (4, 6)).astype("float32") for _ in range(20)]
-    check_parity({**SOFTMAX, **CIRCLE}[name](), [(*random_batch(random), w, w) for w in weights])
+    check_pair({**SOFTMAX, **CIRCLE}[name](), [(*random_batch(random), w, w) for w in weights])
 
 
 def test_circle_of_similarities_at_the_defaults(random):
     batches = [random_batch(random) for _ in range(BATCHES)]
-    check_parity(circle(), [(y, np.float32(0.15 + 0.6 / (1 + np.exp(-s))), None, None) for y, s in batches])
+    check_pair(circle(), [(y, np.float32(0.15 + 0.6 / (1 + np.exp(-s))), None, None) for y, s in batches])
 
 
 @pytest.mark.parametrize(
@@ -217,7 +200,7 @@ def test_rank_distil(settings, weighing, random):
     noise = random.gumbel(size=(BATCHES, 8, 6)).astype("float32")
     items = random.uniform(0.5, 2, labels.shape).astype("float32")
     weights = {None: (None, None), "list": (items[:, 0], items[:, :1]), "item": (items, items)}[weighing]
-    check_parity(rank_distil_pair(noise, **settings), [(labels, scores, *weights)])
+    check_pair(rank_distil_pair(noise, **settings), [(labels, scores, *weights)])
 
 
 def test_rank_distil_of_lists_without_relevant_items(random):

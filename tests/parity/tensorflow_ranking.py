@@ -11,6 +11,7 @@ import tensorflow_ranking_modules
 from backend import values_and_gradient
 
 import tfrankloss
+from parity.live import their_values
 from parity.measure import Row
 from tfrankloss import functional, losses
 
@@ -19,15 +20,6 @@ tfr = tensorflow_ranking_modules.load()
 
 def expression(made, **settings):
     return f"{made}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
-
-
-def _their_losses(loss, labels, scores, samples=1):
-    """The sum over the items of each list, or the mean over its samples where they are lists of their own."""
-    x = tf.constant(scores)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        values = tf.reduce_sum(tf.reshape(loss(tf.constant(labels), x), (len(labels), -1)), axis=1) / samples
-    return values.numpy(), tape.gradient(values, x).numpy()
 
 
 @contextlib.contextmanager
@@ -53,7 +45,7 @@ def loss_row(name, ours=None, ours_settings=None, **settings):
 
     def measure(labels, scores):
         with same_noise():
-            return values_and_gradient(mine, labels, scores), _their_losses(theirs, labels, scores, samples)
+            return values_and_gradient(mine, labels, scores), their_values(theirs, labels, scores, draws=samples)
 
     return Row(name, expression(ours, **ours_settings), measure, **row_settings)
 
@@ -70,7 +62,7 @@ def weight_row(name, ours=None, *, loss="PairwiseLogisticLoss", labels="distinct
     their_loss = getattr(tfr.losses, loss)(reduction="none", lambda_weight=theirs)
 
     def measure(labels, scores):
-        return values_and_gradient(our_loss, labels, scores), _their_losses(their_loss, labels, scores)
+        return values_and_gradient(our_loss, labels, scores), their_values(their_loss, labels, scores)
 
     return Row(f"{name} in {loss}", expression(ours or name, **settings), measure, labels)
 
