@@ -8,7 +8,10 @@ from laws import cases
 
 from tfrankloss import losses, metrics
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+# Names wait here for the tables of the README until they are released.
+UNRELEASED = (ROOT / "CHANGELOG.md").read_text().split("\n## ")[1]
 BLOCKS = re.findall(r"^## Quick start: ([^\n]+)\n.*?^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
@@ -31,5 +34,5 @@ def test_a_quick_start_runs(code, tmp_path, monkeypatch, capsys):
 def test_the_tables_name_every_loss_and_metric(classes, module):
     cells = re.findall(r"^\| (`.*?) \|", README, re.MULTILINE)
     named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
-    assert {cls.__name__ for cls in classes} <= named
+    assert {cls.__name__ for cls in classes} <= named | set(re.findall(r"`(\w+)`", UNRELEASED))
     assert named <= {*losses.__all__, *metrics.__all__}

@@ -1,109 +1,19 @@
 """Learning to rank for Keras 3: losses, metrics, two-tower models and their export.
 
-``data`` and ``serving`` are imported on their own, since they load TensorFlow.
+All of ``tfrankloss.losses`` and ``tfrankloss.metrics`` is here too, but for their ``get``. ``data`` and ``serving`` are
+imported on their own, since they load TensorFlow.
 """
 
 from tfrankloss import functional, layers, losses, metrics, models, retrieval
-from tfrankloss.losses import (
-    ApproxMRRLoss,
-    ApproxNDCGLoss,
-    BPRLoss,
-    CalibratedSoftmaxLoss,
-    CircleLoss,
-    ClickEMLoss,
-    CoupledRankDistilLoss,
-    GumbelApproxNDCGLoss,
-    GumbelLoss,
-    InBatchSoftmaxLoss,
-    KLListwiseLoss,
-    ListMLELoss,
-    ListNetLoss,
-    MeanSquaredLoss,
-    MixtureEMLoss,
-    NeuralSortCrossEntropyLoss,
-    NeuralSortNDCGLoss,
-    NPairLoss,
-    OrdinalLoss,
-    PairwiseHingeLoss,
-    PairwiseLogisticLoss,
-    PairwiseMSELoss,
-    PairwiseSoftZeroOneLoss,
-    PolyOneSoftmaxLoss,
-    RankNetLoss,
-    SampledSoftmaxLoss,
-    SigmoidCrossEntropyLoss,
-    SoftmaxLoss,
-    TripletLoss,
-    UniqueSoftmaxLoss,
-    YetiLogisticLoss,
-)
-from tfrankloss.metrics import (
-    ARP,
-    DCG,
-    GAUC,
-    MRR,
-    NDCG,
-    OPA,
-    AlphaDCG,
-    BPref,
-    Hits,
-    MeanAveragePrecision,
-    PrecisionAtK,
-    PrecisionIA,
-    RecallAtK,
-)
+from tfrankloss.losses import *
+from tfrankloss.metrics import *
 from tfrankloss.version import __version__
 
-__all__ = [
-    "ARP",
-    "AlphaDCG",
-    "ApproxMRRLoss",
-    "ApproxNDCGLoss",
-    "BPRLoss",
-    "BPref",
-    "CalibratedSoftmaxLoss",
-    "CircleLoss",
-    "ClickEMLoss",
-    "CoupledRankDistilLoss",
-    "DCG",
-    "GAUC",
-    "GumbelApproxNDCGLoss",
-    "GumbelLoss",
-    "Hits",
-    "InBatchSoftmaxLoss",
-    "KLListwiseLoss",
-    "ListMLELoss",
-    "ListNetLoss",
-    "MRR",
-    "MeanAveragePrecision",
-    "MeanSquaredLoss",
-    "MixtureEMLoss",
-    "NDCG",
-    "NPairLoss",
-    "NeuralSortCrossEntropyLoss",
-    "NeuralSortNDCGLoss",
-    "OPA",
-    "OrdinalLoss",
-    "PairwiseHingeLoss",
-    "PairwiseLogisticLoss",
-    "PairwiseMSELoss",
-    "PairwiseSoftZeroOneLoss",
-    "PolyOneSoftmaxLoss",
-    "PrecisionAtK",
-    "PrecisionIA",
-    "RankNetLoss",
-    "RecallAtK",
-    "SampledSoftmaxLoss",
-    "SigmoidCrossEntropyLoss",
-    "SoftmaxLoss",
-    "TripletLoss",
-    "UniqueSoftmaxLoss",
-    "YetiLogisticLoss",
-    "__version__",
-    "functional",
-    "layers",
-    "losses",
-    "metrics",
-    "models",
-    "retrieval",
-]
+__all__ = ["__version__", "functional", "layers", "losses", "metrics", "models", "retrieval"]
+__all__ += losses.__all__
+__all__.remove("get")
+__all__ += metrics.__all__
+__all__.remove("get")
+
+# Whose would it be? `losses.get` and `metrics.get` say so.
+del get
