@@ -101,6 +101,13 @@ def list_net_loss(labels, scores, label_temperature=1.0):
     return -label_distribution(labels, label_temperature) * log_softmax(scores)
 
 
+def xe_ndcg_loss(labels, scores, gamma=0.5):
+    if not np.any(labels > 0):
+        return np.zeros_like(labels)
+    gains = np.array([2.0**label - gamma for label in labels])
+    return -gains / gains.sum() * log_softmax(scores)
+
+
 def kl_listwise_loss(labels, scores, label_temperature=1.0, labels_are_probabilities=False):
     p = labels if labels_are_probabilities else label_distribution(labels, label_temperature)
     log_q = log_softmax(scores)
@@ -430,6 +437,7 @@ LOSSES = {
     "SoftmaxLoss": softmax_loss,
     "TripletLoss": against_negatives(lambda gap, margin=1.0: max(0.0, margin - gap)),
     "UniqueSoftmaxLoss": unique_softmax_loss,
+    "XENDCGLoss": xe_ndcg_loss,
 }
 # Losses of lists that are nothing without their first item.
 POSITIVE_FIRST = ("BPRLoss", "SampledSoftmaxLoss", "TripletLoss")

@@ -99,6 +99,45 @@ def kl_listwise_loss(
     return targets * (log_targets - lists.masked_log_softmax(scores, mask))
 
 
+def xe_ndcg_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, gamma: float = 0.5) -> Tensor:
+    r"""Cross entropy between the exponential gains of the labels, as a distribution, and the scores (XE-NDCG).
+
+    For graded labels: it bounds the NDCG of a list from below, is convex in the scores, and every list counts the same;
+    LightGBM's ``rank_xendcg`` draws gamma anew for each item and step. Smaller gamma leaves more to items of label 0.
+    A list whose labels are all 0 says nothing and has loss 0. Ties need no rule.
+
+    .. math:: \ell_i = -p_i \log \mathrm{softmax}(s)_i, \quad p_i = \frac{2^{y_i} - \gamma}{\sum_j 2^{y_j} - \gamma}
+
+    Args:
+        labels: (B, L) relevance of at least 0; negative marks padding.
+        scores: (B, L) scores.
+        mask: (B, L) booleans, False at padding; None where labels alone tell.
+        gamma: From 0 to 1; at 1 items of label 0 have no part in the targets.
+
+    Returns:
+        (B, L) loss per item, 0 at padding.
+
+    Raises:
+        ValueError: If the shapes differ or are not (batch, list_size), or gamma does not lie between 0 and 1.
+
+    Example:
+        >>> from tfrankloss.functional import xe_ndcg_loss
+        >>> loss = xe_ndcg_loss([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])
+        >>> print([round(float(item), 4) for item in loss[0]])
+        [0.2835, 0.0763, 0.9797]
+
+    Source: Bruch, "An Alternative Cross Entropy Loss for Learning-to-Rank", WWW 2021.
+    """
+    errors.check_share("gamma", gamma)
+    labels, scores, mask = lists.prepare(labels, scores, mask)
+    # Gains relative to the largest label stay finite however large it is.
+    largest = ops.max(labels, axis=1, keepdims=True, initial=0)
+    two = ops.cast(2.0, labels.dtype)
+    gains = ops.where(mask, ops.power(two, labels - largest) - gamma * ops.power(two, -largest), 0.0)
+    targets = lists.ratio(gains, ops.sum(gains, axis=1, keepdims=True))
+    return -ops.where(largest > 0, targets, 0.0) * lists.masked_log_softmax(scores, mask)
+
+
 def _label_distribution(labels: Tensor, mask: Tensor, label_temperature: float) -> tuple[Tensor, Tensor]:
     """softmax(labels / T) over items and its logarithm; probabilities are 0 in lists whose labels are all 0."""
     log_probabilities = lists.masked_log_softmax(labels / label_temperature, mask)

@@ -21,7 +21,7 @@ from tfrankloss.losses.lambda_weights import (
     NDCGLambdaWeight,
     PrecisionLambdaWeight,
 )
-from tfrankloss.losses.listwise import KLListwiseLoss, ListMLELoss, ListNetLoss
+from tfrankloss.losses.listwise import KLListwiseLoss, ListMLELoss, ListNetLoss, XENDCGLoss
 from tfrankloss.losses.metric_learning import NPairLoss
 from tfrankloss.losses.pairwise import (
     PairwiseHingeLoss,
@@ -82,6 +82,7 @@ __all__ = [
     "TripletLoss",
     "UniqueSoftmaxLoss",
     "WeightedSumLoss",
+    "XENDCGLoss",
     "YetiDCGLambdaWeight",
     "YetiLogisticLoss",
     "get",

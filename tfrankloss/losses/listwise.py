@@ -95,6 +95,41 @@ class KLListwiseLoss(RankingLoss):
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
+class XENDCGLoss(RankingLoss):
+    """Cross entropy of exponential gains and scores as distributions: ``functional.xe_ndcg_loss``.
+
+    Args:
+        gamma: From 0 to 1; the smaller, the more of the targets is left to items of label 0.
+        temperature: Divides the scores; greater than 0.
+        reduction: As in ``keras.losses.Loss``, over lists.
+        name: Name of the loss.
+        dtype: As in ``keras.losses.Loss``.
+
+    Raises:
+        ValueError: If an argument has a wrong value.
+
+    Example:
+        >>> from tfrankloss import XENDCGLoss
+        >>> print(round(float(XENDCGLoss()([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])), 4))
+        1.3395
+    """
+
+    def __init__(
+        self,
+        gamma: float = 0.5,
+        temperature: float = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "xe_ndcg_loss",
+        dtype: Any = None,
+    ):
+        errors.check_share("gamma", gamma)
+        super().__init__(gamma=gamma, temperature=temperature, reduction=reduction, name=name, dtype=dtype)
+
+    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+        return functional.xe_ndcg_loss(labels, scores, mask, **self.settings)
+
+
+@keras.saving.register_keras_serializable(package="tfrankloss")
 class ListMLELoss(RankingLoss):
     """Negative log likelihood of the order of the labels: ``functional.list_mle_loss``.
 
