@@ -114,6 +114,6 @@ def central_differences(function, point, step=1e-5):
     gradient = np.zeros_like(point)
     for index in np.ndindex(point.shape):
         offset = np.zeros_like(point)
-        offset[index] = step * max(1.0, abs(point[index]))
+        offset[index] = step
         gradient[index] = (function(point + offset) - function(point - offset)) / (2 * offset[index])
     return gradient

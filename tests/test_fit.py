@@ -92,16 +92,15 @@ def test_fit_save_load_fit(case, random, tmp_path):
 @every_loss
 @pytest.mark.parametrize("shape", ["list", "column", "item"])
 def test_sample_weight(case, shape, random):
-    """What fit and evaluate make of weights is what the loss itself makes of them."""
+    """What fit makes of weights is what the loss itself makes of them."""
     weights = weights_of(case.layout, shape)
     if weights is None:
         pytest.skip("rows have no items to weigh")
     model, x, y = task(case.layout, random)
-    model.compile(optimizer="adam", loss=case.make())
+    model.compile(optimizer=keras.optimizers.SGD(0.0), loss=case.make())
     expected = float(case.make()(y, model(x), weights))
-    found = model.evaluate(x, y, sample_weight=weights, batch_size=len(y), verbose=0)
-    assert found == pytest.approx(expected, rel=1e-5)
-    assert np.isfinite(losses_of(model, x, y, weights)).all()
+    history = model.fit(x, y, sample_weight=weights, batch_size=len(y), verbose=0, shuffle=False)
+    assert history.history["loss"] == pytest.approx([expected], rel=1e-5)
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -131,7 +130,9 @@ def test_metrics_in_compile(shape, layout, random, tmp_path):
     weights = weights_of(layouts.Lists(), shape)
     if by_subtopic:
         y = np.stack([y, np.roll(y, 1, axis=1)], axis=2)
-    losses_of(model, x, y, weights)
+    # Compiling many metrics takes long: they are trained with once, and saved once.
+    if shape == "item":
+        losses_of(model, x, y, weights)
     found = model.evaluate(x, y, sample_weight=weights, batch_size=BATCH, verbose=0, return_dict=True)
     scores = model.predict(x, verbose=0)
     for case in own:
@@ -140,6 +141,8 @@ def test_metrics_in_compile(shape, layout, random, tmp_path):
         weighted.update_state(y, scores, weights)
         assert found[plain.name] == pytest.approx(float(plain.result()), rel=1e-5)
         assert found[weighted.name] == pytest.approx(float(weighted.result()), rel=1e-5)
+    if shape is not None:
+        return
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     again = loaded.evaluate(x, y, sample_weight=weights, batch_size=BATCH, verbose=0, return_dict=True)

@@ -31,11 +31,11 @@ def test_settings():
 @pytest.mark.parametrize("reduction", [None, "sum", "mean_with_sample_weight"])
 def test_weighted_sum(weights, reduction):
     both = losses.WeightedSumLoss(
-        [ListMLELoss(temperature=2.0), SoftmaxLoss()], weights=[0.7, 0.3], reduction=reduction
+        [ListMLELoss("breslow", temperature=2.0), SoftmaxLoss()], weights=[0.7, 0.3], reduction=reduction
     )
     parts = [
         values_and_gradient(loss, Y, S, sample_weight=weights)
-        for loss in (ListMLELoss(temperature=2.0, reduction=reduction), SoftmaxLoss(reduction=reduction))
+        for loss in (ListMLELoss("breslow", temperature=2.0, reduction=reduction), SoftmaxLoss(reduction=reduction))
     ]
     found = values_and_gradient(both, Y, S, sample_weight=weights)
     for place in (0, 1):

@@ -183,6 +183,8 @@ def test_large_scores_agree_with_the_reference(case, data):
         # Products of embeddings are rounded before there is a loss: by their length, whatever the difference of two.
         atol = 1e-6 * np.square(batch.y_pred).sum(axis=-1).max() / case.settings.get("temperature", 1.0)
     checks.check_value(case.loss, batch, reference(case, batch), atol=atol)
+    if not isinstance(case.layout, layouts.Rows):
+        checks.check_reference_gradient(case.loss, batch, reference(case, batch), rtol=1e-5, atol=1e-6, of_largest=1e-5)
 
 
 @every_fixed_list_loss
@@ -214,13 +216,11 @@ def test_low_precision(case, dtype, random):
 def test_central_differences(case, generator):
     if NAME == "torch" and case.name == "ListMLELoss" and case.settings.get("ties") not in ("random", "position"):
         pytest.skip("sums over groups of ties: Keras' segment_sum on torch goes through float32")
-    if not case.has("differences find its slope"):
-        pytest.skip("its slope turns within the step of differences")
     if NAME == "torch" and case.name.startswith("NeuralSort"):
         pytest.skip("sums between two places: Keras' cumsum on torch goes through float32")
     batch = case.layout.sample(generator)
     values = None if case.has("gradient is the slope of its values") else reference(case, batch)
-    checks.check_central_differences(_float64_loss(case), batch, values)
+    checks.check_central_differences(_float64_loss(case), batch, values, case.step)
 
 
 _FLOAT64_LOSSES = {}
