@@ -43,11 +43,6 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     # An explicit --hypothesis-profile wins: hypothesis loads it after this hook.
     hypothesis.settings.load_profile("sweep" if config.getoption("--sweep") else "quick")
-    if keras.backend.backend() == "jax" and not config.getoption("--sweep"):
-        import jax
-
-        # Compiling is most of what a quick run does there; the sweep compiles as users do.
-        jax.config.update("jax_disable_most_optimizations", True)
 
 
 def pytest_collection_modifyitems(config, items):
