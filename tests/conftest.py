@@ -46,19 +46,27 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave settings that are not tried everywhere to the sweep, but for what tells most, on TensorFlow."""
+    """Leave some settings to the sweep.
+
+    TensorFlow tries those that are tried everywhere in every law, and all of them in the laws that tell most. Other
+    backends, where compiling takes the time, try the defaults, and those tried everywhere in the laws that tell most.
+    """
     if config.getoption("--sweep"):
         return
-    told = TELLING if keras.backend.backend() == "tensorflow" else ()
-    cases = [getattr(item, "callspec", None) and item.callspec.params.get("case") for item in items]
-    left = {
-        item
-        for item, case in zip(items, cases, strict=True)
-        if not getattr(case, "everywhere", True) and item.originalname not in told
-    }
+    first = keras.backend.backend() == "tensorflow"
+
+    def is_left(item):
+        case = getattr(item, "callspec", None) and item.callspec.params.get("case")
+        if not hasattr(case, "everywhere"):
+            return False
+        telling = item.originalname in TELLING
+        tried = (telling or case.everywhere) if first else not case.items or (telling and case.everywhere)
+        return not tried
+
+    left = [item for item in items if is_left(item)]
     if left:
         config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if item not in left]
+        items[:] = [item for item in items if not is_left(item)]
 
 
 @pytest.fixture(autouse=True)

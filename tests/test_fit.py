@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from backend import NAME
 from laws import cases, layouts
 
 from tfrankloss import SoftmaxLoss, metrics
@@ -93,6 +94,9 @@ def test_fit_save_load_fit(case, random, tmp_path):
 @pytest.mark.parametrize("shape", ["list", "column", "item"])
 def test_sample_weight(case, shape, random):
     """What fit makes of weights is what the loss itself makes of them."""
+    rows = isinstance(case.layout, layouts.Rows)
+    if NAME != "tensorflow" and shape != ("list" if rows else "item"):
+        pytest.skip("Keras hands weights of every shape on alike; the laws try them on every backend")
     weights = weights_of(case.layout, shape)
     if weights is None:
         pytest.skip("rows have no items to weigh")
