@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := tfrankloss tests examples
+SOURCES := tfrankloss tests examples benchmarks
+# What a change is most likely to break on another backend; the rest of it is for test-backends.
+FIRST := tests/laws tests/test_fit.py tests/test_metrics.py tests/test_inputs_errors.py tests/test_sorted_pairs.py
 
-.PHONY: help demo test test-backends parity laws check format lint types clean
+.PHONY: help demo test test-backends parity bench laws check format lint types clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -30,15 +32,22 @@ demo: $(VENV)/.base ## train both examples on simulated data, export them, ask t
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/movielens_two_tower.py
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/letor_listwise.py
 
-test: $(VENV)/.test ## all tests on TensorFlow, then the backend-neutral ones on JAX
+test: $(VENV)/.test ## all tests on TensorFlow, then the laws and fit on JAX
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m backends
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m backends $(FIRST)
 
-test-backends: $(VENV)/.torch ## the backend-neutral tests on torch
+test-backends: $(VENV)/.torch ## the other backend-neutral tests on JAX, and all of them on torch
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m backends $(addprefix --ignore=,$(FIRST))
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 -m backends
 
 parity: $(VENV)/.test ## write docs/parity.md: every row against TensorFlow Ranking and rax, measured
 	cd tests && TF_USE_LEGACY_KERAS=1 TF_CPP_MIN_LOG_LEVEL=3 KERAS_BACKEND=tensorflow ../$(BIN)/python -m parity.page
+
+bench: $(VENV)/.test ## how fast and small: losses beside TensorFlow Ranking and keras-rs, memory, growth with the list
+	-$(BIN)/python -m pip install --quiet keras-rs
+	$(BIN)/python benchmarks/losses.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/growth.py --plot docs/growth.png
 
 laws: $(VENV)/.torch ## every law of the losses and metrics in every setting on 200 random examples, on all backends
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 tests/laws --sweep

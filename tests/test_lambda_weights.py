@@ -62,11 +62,12 @@ def test_lambda_rank_by_hand():
     assert float(loss(GOLDEN_LABELS, GOLDEN_SCORES)) == pytest.approx(total, rel=1e-6)
 
 
-def test_ranks_of_ties():
-    """Of equal scores the worse item comes first; equal items share the mean of their places."""
-    labels = ops.convert_to_tensor(np.float32([[1, 0, 0, 2, 0, 1]]))
-    scores = ops.convert_to_tensor(np.float32([[3, 3, 3, 5, 9, 3]]))
-    mask = ops.convert_to_tensor(np.array([[True, True, True, True, False, True]]))
+@pytest.mark.parametrize("padding", [0, 100])
+def test_ranks_of_ties(padding):
+    """Of equal scores the worse item comes first; equal items share the mean of their places; in long lists too."""
+    labels = ops.convert_to_tensor(np.float32([[1, 0, 0, 2, 0, 1] + [0] * padding]))
+    scores = ops.convert_to_tensor(np.float32([[3, 3, 3, 5, 9, 3] + [0] * padding]))
+    mask = ops.convert_to_tensor(np.array([[True, True, True, True, False, True] + [False] * padding]))
     ranks = to_numpy(lists.mean_ranks(labels, scores, mask))
     np.testing.assert_array_equal(ranks[0, [0, 1, 2, 3, 5]], [4.5, 2.5, 2.5, 1, 4.5])
 

@@ -60,7 +60,8 @@ GIVEN = {
 
 # Settings that are tried together, beside the default; an option that none of them has is tried by itself.
 TOGETHER = {
-    "ApproxNDCGLoss": [{"gain": "linear", "discount": "reciprocal", "temperature": 0.7}],
+    "ApproxMRRLoss": [{"temperature": 0.7, "method": "sorted"}],
+    "ApproxNDCGLoss": [{"gain": "linear", "discount": "reciprocal", "temperature": 0.7, "method": "sorted"}],
     "NeuralSortNDCGLoss": [{"gain": "linear", "discount": "reciprocal", "temperature": 0.7}],
     "ListMLELoss": [
         {"ties": "exact", "top_k": 2, "discount": "log2", "score_transform": "identity"},
@@ -70,12 +71,18 @@ TOGETHER = {
         {"ties": "position", "top_k": 2, "score_transform": "identity"},
     ],
     "RankNetLoss": [
+        {"method": "sorted", "pair_reduction": "mean", "temperature": 2.0},
         {"pairs": "binary", "ties": "half", "pair_reduction": "mean"},
         {"ties": "half", "pair_reduction": "mean", "temperature": 2.0},
     ],
     "PairwiseHingeLoss": [{"margin": 0.75, "pairs": "binary", "pair_reduction": "mean", "temperature": 2.0}],
-    "PairwiseSoftZeroOneLoss": [{"pairs": "binary", "pair_reduction": "mean", "temperature": 0.5}],
-    "PairwiseMSELoss": [{"pairs": "binary", "pair_reduction": "mean", "temperature": 2.0}],
+    "PairwiseSoftZeroOneLoss": [
+        {"pairs": "binary", "pair_reduction": "mean", "temperature": 0.5, "method": "sorted"},
+    ],
+    "PairwiseMSELoss": [
+        {"pairs": "binary", "pair_reduction": "mean", "temperature": 2.0},
+        {"pairs": "binary", "pair_reduction": "mean", "method": "dense"},
+    ],
     "SigmoidCrossEntropyLoss": [{"item_reduction": "mean", "temperature": 2.0}],
     "MeanSquaredLoss": [{"item_reduction": "mean", "temperature": 2.0}],
     "OrdinalLoss": [

@@ -16,6 +16,8 @@ Tensor = Any
 LOWEST = -1e37
 # Scores beyond this are moved to it: sums over lists stay finite in float32.
 LARGEST_SCORE = 1e30
+# Lists of up to this many items are faster to compare item by item than to sort.
+SHORT = 64
 # Suffix sums run over blocks of this many places: pairs inside a block, then pairs of blocks.
 BLOCK = 32
 
@@ -169,11 +171,24 @@ def mean_ranks(labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
     Of equal scores the smaller label comes first: what is not decided yet counts as decided wrongly. Items of equal
     score and label share the mean of their places, so that the order of the input never matters.
     """
+    length = scores.shape[1]
+    if length is not None and length <= SHORT:
+        return _counted_ranks(labels, scores, mask)
     by_label = ops.argsort(ops.where(mask, labels, float("inf")), axis=1)
     order = take(by_label, descending_order(take(scores, by_label), take(mask, by_label)))
     sorted_labels, sorted_scores, sorted_mask = (take(values, order) for values in (labels, scores, mask))
     groups = tie_groups(sorted_scores, sorted_mask, sorted_labels)
     return put_back(groups.first + (groups.size - 1) / 2, order)
+
+
+def _counted_ranks(labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+    """``mean_ranks`` by counting, which takes less time than sorting as long as lists are short."""
+    labels, scores = (ops.where(mask, values, -float("inf")) for values in (labels, scores))
+    own, others = scores[:, :, None], scores[:, None, :]
+    tied = ops.equal(others, own)
+    above = ops.logical_or(others > own, ops.logical_and(tied, labels[:, None, :] < labels[:, :, None]))
+    same = ops.logical_and(tied, ops.equal(labels[:, None, :], labels[:, :, None]))
+    return 0.5 + ops.sum(ops.cast(above, scores.dtype), axis=2) + ops.sum(ops.cast(same, scores.dtype), axis=2) / 2
 
 
 class TieGroups(NamedTuple):
@@ -206,6 +221,16 @@ def tie_groups(sorted_keys: Tensor, sorted_mask: Tensor, second_keys: Tensor | N
     first = take(ops.cumsum(counts, axis=1), run) - size + 1
     dtype = sorted_keys.dtype
     return TieGroups(segments, ops.cast(first, dtype), ops.cast(size, dtype))
+
+
+def worse_items(labels: Tensor, mask: Tensor) -> Tensor:
+    """The number (B, L) of items of each item's list with a smaller label; 0 at padding."""
+    order = descending_order(labels, mask)
+    sorted_mask = take(mask, order)
+    groups = tie_groups(take(labels, order), sorted_mask)
+    count = ops.sum(ops.cast(mask, labels.dtype), axis=1, keepdims=True)
+    below = count - (groups.first + groups.size - 1)
+    return put_back(ops.where(sorted_mask, below, 0.0), order)
 
 
 def group_below(groups: TieGroups, sorted_mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,23 +9,26 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import lists
+from tfrankloss.functional import lists, sorted_pairs
 from tfrankloss.functional.lambda_weights import PairWeight
 from tfrankloss.functional.pairs import (
+    LOGISTIC,
+    SOFT_ZERO_ONE,
+    SQUARE,
     GapLoss,
+    by_sorting,
+    check_method,
     check_pairs,
+    compared_labels,
+    items_of,
     pair_losses,
-    pair_weights,
     reduce_pairs,
+    slopes_over_pairs,
     sum_over_pairs,
-    weighted_pairs,
+    weigher,
 )
 
 Tensor = Any
-
-LOGISTIC = GapLoss(lambda gaps: ops.softplus(-gaps), lambda gaps: -ops.sigmoid(-gaps))
-SOFT_ZERO_ONE = GapLoss(lambda gaps: ops.sigmoid(-gaps), lambda gaps: -ops.sigmoid(gaps) * ops.sigmoid(-gaps))
-SQUARE = GapLoss(ops.square, lambda gaps: 2 * gaps)
 
 
 def rank_net_loss(
@@ -37,6 +40,7 @@ def rank_net_loss(
     ties: str = "skip",
     pair_reduction: str = "sum",
     lambda_weight: PairWeight | None = None,
+    method: str = "auto",
 ) -> Tensor:
     r"""Logistic loss of every pair of items with different labels (RankNet).
 
@@ -56,6 +60,9 @@ def rank_net_loss(
         pair_reduction: "sum", or "mean" to divide by the number of pairs counted in the list.
         lambda_weight: How much each pair matters, w, at the present order of the scores; None for 1. It gets no
             gradient.
+        method: How pairs are summed: "dense" takes every pair by itself, "sorted" sums over sorted scores in time that
+            grows with L log L, and "auto" sorts lists of more than 64 items where pairs have no weights and ties are
+            skipped.
 
     Returns:
         (B, L) loss per item, 0 at padding.
@@ -80,6 +87,7 @@ def rank_net_loss(
         ties=ties,
         pair_reduction=pair_reduction,
         lambda_weight=lambda_weight,
+        method=method,
     )
 
 
@@ -92,6 +100,7 @@ def rank_net_lambdas(
     ties: str = "skip",
     pair_reduction: str = "sum",
     lambda_weight: PairWeight | None = None,
+    method: str = "auto",
 ) -> Tensor:
     r"""The gradient of a list's ``rank_net_loss`` with respect to its scores, in closed form.
 
@@ -110,6 +119,7 @@ def rank_net_lambdas(
         ties: As in ``rank_net_loss``.
         pair_reduction: As in ``rank_net_loss``.
         lambda_weight: As in ``rank_net_loss``.
+        method: As in ``rank_net_loss``.
 
     Returns:
         (B, L) lambdas, 0 at padding; each list sums to 0.
@@ -126,13 +136,15 @@ def rank_net_lambdas(
     Source: Burges, "From RankNet to LambdaRank to LambdaMART: An Overview", 2010.
     """
     check_pairs(pairs, ties, pair_reduction)
+    check_method(method, ties=ties, lambda_weight=lambda_weight)
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    counted = pair_weights(labels, mask, pairs=pairs, ties=ties)
-    weights = weighted_pairs(counted, lambda_weight, labels, scores, mask)
-    compared = weights + ops.transpose(weights, (0, 2, 1))
-    win_probability = ops.sigmoid(scores[:, :, None] - scores[:, None, :])
-    lambdas = ops.sum(compared * win_probability - weights, axis=2)
-    return reduce_pairs(lambdas, counted, pair_reduction)
+    compared = compared_labels(labels, pairs)
+    if ties == "skip" and lambda_weight is None and by_sorting(method, scores.shape[1]):
+        _, lambdas = sorted_pairs.losses_and_slopes(compared, scores, mask, sorted_pairs.LOGISTIC)
+    else:
+        items = items_of(labels, scores, mask, lambda_weight)._replace(labels=compared)
+        lambdas = slopes_over_pairs(items, LOGISTIC, weigher(ties, lambda_weight), ops.ones_like(scores))
+    return reduce_pairs(lambdas, compared, mask, ties, pair_reduction)
 
 
 def pairwise_hinge_loss(
@@ -176,7 +188,13 @@ def pairwise_hinge_loss(
     errors.check_positive("margin", margin)
     gap_loss = GapLoss(lambda gaps: ops.relu(margin - gaps), lambda gaps: _below(gaps, margin))
     return pair_losses(
-        labels, scores, mask, gap_loss, pairs=pairs, pair_reduction=pair_reduction, lambda_weight=lambda_weight
+        labels,
+        scores,
+        mask,
+        gap_loss,
+        pairs=pairs,
+        pair_reduction=pair_reduction,
+        lambda_weight=lambda_weight,
     )
 
 
@@ -188,6 +206,7 @@ def pairwise_soft_zero_one_loss(
     pairs: str = "graded",
     pair_reduction: str = "sum",
     lambda_weight: PairWeight | None = None,
+    method: str = "auto",
 ) -> Tensor:
     r"""Smooth number of pairs in the wrong order.
 
@@ -202,6 +221,7 @@ def pairwise_soft_zero_one_loss(
         pairs: As in ``rank_net_loss``.
         pair_reduction: As in ``rank_net_loss``.
         lambda_weight: As in ``rank_net_loss``.
+        method: As in ``rank_net_loss``.
 
     Returns:
         (B, L) loss per item, 0 at padding.
@@ -218,7 +238,14 @@ def pairwise_soft_zero_one_loss(
     Source: TensorFlow Ranking's ``PairwiseSoftZeroOneLoss``.
     """
     return pair_losses(
-        labels, scores, mask, SOFT_ZERO_ONE, pairs=pairs, pair_reduction=pair_reduction, lambda_weight=lambda_weight
+        labels,
+        scores,
+        mask,
+        SOFT_ZERO_ONE,
+        pairs=pairs,
+        pair_reduction=pair_reduction,
+        lambda_weight=lambda_weight,
+        method=method,
     )
 
 
@@ -230,6 +257,7 @@ def pairwise_mse_loss(
     pairs: str = "graded",
     pair_reduction: str = "sum",
     lambda_weight: PairWeight | None = None,
+    method: str = "auto",
 ) -> Tensor:
     r"""Squared difference between the gaps of scores and the gaps of labels, over all ordered pairs of a list.
 
@@ -245,6 +273,8 @@ def pairwise_mse_loss(
         pairs: "graded" takes all pairs, "binary" only labels above 0 against labels of 0.
         pair_reduction: As in ``rank_net_loss``.
         lambda_weight: As in ``rank_net_loss``.
+        method: "dense" takes every pair by itself; "auto" takes moments of the list, in time that grows with L, where
+            pairs have no weights.
 
     Returns:
         (B, L) loss per item, 0 at padding.
@@ -261,13 +291,34 @@ def pairwise_mse_loss(
     Source: TensorFlow Ranking's ``PairwiseMSELoss``.
     """
     check_pairs(pairs, "skip", pair_reduction)
+    errors.check_choice("method", method, ("auto", "dense"))
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    counted = pair_weights(labels, mask, pairs=pairs, ties="skip" if pairs == "binary" else "all")
-    counted = counted + ops.transpose(counted, (0, 2, 1)) if pairs == "binary" else counted
-    weights = weighted_pairs(counted, lambda_weight, labels, scores, mask)
     # The gap of both gaps is one gap; centered scores keep the digits of near ones however large they are.
-    losses = sum_over_pairs(lists.centered(scores, mask) - labels, weights, SQUARE)
-    return reduce_pairs(losses, counted, pair_reduction)
+    surplus = lists.centered(scores, mask) - labels
+    compared, ties = (labels, "all") if pairs == "graded" else (compared_labels(labels, pairs), "other")
+    if lambda_weight is None and method == "auto":
+        losses = _squares_of_gaps(surplus, compared, mask, ties)
+    else:
+        items = items_of(labels, scores, mask, lambda_weight)._replace(labels=compared, scores=surplus)
+        losses = sum_over_pairs(items, SQUARE, weigher(ties, lambda_weight))
+    return reduce_pairs(losses, compared, mask, ties, pair_reduction)
+
+
+def _squares_of_gaps(surplus: Tensor, labels: Tensor, mask: Tensor, ties: str) -> Tensor:
+    """For each item i the sum over j of (z_i - z_j)^2, (B, L), from the moments of z about its mean.
+
+    Over all items of the list if ``ties`` is "all", else over those whose label, 0 or 1, is the other one.
+    """
+    items = ops.cast(mask, surplus.dtype)
+    total = ops.zeros_like(surplus)
+    for own in (None,) if ties == "all" else (0.0, 1.0):
+        of_items = items if own is None else items * ops.cast(ops.equal(labels, own), items.dtype)
+        others = items if own is None else items - of_items
+        count = ops.sum(others, axis=1, keepdims=True)
+        mean = lists.ratio(ops.sum(others * surplus, axis=1, keepdims=True), count)
+        scatter = ops.sum(others * ops.square(surplus - mean), axis=1, keepdims=True)
+        total = total + of_items * (count * ops.square(surplus - mean) + scatter)
+    return total
 
 
 def _below(gaps: Tensor, margin: float) -> Tensor:

@@ -8,13 +8,15 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import gains, lists
-from tfrankloss.functional.pairs import GapLoss, sum_over_pairs
+from tfrankloss.functional import gains, lists, sorted_pairs
+from tfrankloss.functional.pairs import METHODS, GapLoss, by_sorting, items_of, sum_over_pairs, weigher
 
 Tensor = Any
 
 
-def smooth_ranks(scores: Tensor, mask: Tensor | None = None, *, temperature: float = 1.0) -> Tensor:
+def smooth_ranks(
+    scores: Tensor, mask: Tensor | None = None, *, temperature: float = 1.0, method: str = "auto"
+) -> Tensor:
     r"""The rank of each item as a smooth function of the scores, from 1 to the number of items.
 
     For losses made of ranks. Far apart scores give the ranks themselves; tied items share the mean of theirs.
@@ -25,6 +27,8 @@ def smooth_ranks(scores: Tensor, mask: Tensor | None = None, *, temperature: flo
         scores: (B, L) scores.
         mask: (B, L) booleans, False at padding; None where there is none.
         temperature: T > 0; the smaller, the nearer to the ranks themselves.
+        method: How pairs are summed: "dense" takes every pair by itself, "sorted" sums over sorted scores in time that
+            grows with L log L, and "auto" sorts lists of more than 64 items.
 
     Returns:
         (B, L) ranks; 1 at padding.
@@ -42,13 +46,16 @@ def smooth_ranks(scores: Tensor, mask: Tensor | None = None, *, temperature: flo
     Measures", Information Retrieval 2010.
     """
     errors.check_positive("temperature", temperature)
+    errors.check_choice("method", method, METHODS)
     _, scores, mask = lists.prepare(ops.zeros_like(scores), scores, mask)
-    counted = ops.cast(ops.logical_and(mask[:, :, None], mask[:, None, :]), scores.dtype)
+    if by_sorting(method, scores.shape[1]):
+        return sorted_pairs.smooth_ranks(scores, mask, temperature)
     standing_above = GapLoss(
         lambda gaps: ops.sigmoid(-gaps / temperature),
         lambda gaps: -ops.sigmoid(gaps / temperature) * ops.sigmoid(-gaps / temperature) / temperature,
     )
-    return ops.where(mask, 0.5 + sum_over_pairs(scores, counted, standing_above), 1.0)
+    items = items_of(ops.zeros_like(scores), scores, mask, None)
+    return ops.where(mask, 1.0 + sum_over_pairs(items, standing_above, weigher("all")), 1.0)
 
 
 def approx_ndcg_loss(
@@ -59,6 +66,7 @@ def approx_ndcg_loss(
     gain: str | gains.Transform = "exponential",
     discount: str | gains.Transform = "log2",
     temperature: float = 0.1,
+    method: str = "auto",
 ) -> Tensor:
     r"""Minus the NDCG of each list at smooth ranks (ApproxNDCG).
 
@@ -76,6 +84,7 @@ def approx_ndcg_loss(
         gain: "exponential" (2^y - 1), "linear" or a function of labels.
         discount: "log2" (1 / log2(1 + rank)), "reciprocal" or a function of 1-based ranks.
         temperature: T > 0 of the smooth ranks.
+        method: As in ``smooth_ranks``.
 
     Returns:
         (B, L) loss per item, the list's own shared out by label; 0 at padding and in lists whose labels are all 0.
@@ -94,14 +103,16 @@ def approx_ndcg_loss(
     """
     gain, discount = gains.get_gain(gain), gains.get_discount(discount)
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    ranks = smooth_ranks(scores, mask, temperature=temperature)
+    ranks = smooth_ranks(scores, mask, temperature=temperature, method=method)
     item_gains = ops.where(mask, gains.relative_gains(gain, labels), 0.0)
     dcg = gains.dcg(item_gains, ranks, discount)
     ideal = gains.ideal_dcg(item_gains, mask, discount)
     return lists.share_by_label(-lists.ratio(dcg, ideal), labels)
 
 
-def approx_mrr_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, temperature: float = 0.1) -> Tensor:
+def approx_mrr_loss(
+    labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, temperature: float = 0.1, method: str = "auto"
+) -> Tensor:
     r"""Minus the mean reciprocal smooth rank of each list's items, weighed by their labels (ApproxMRR).
 
     For lists with one right answer; with several, each counts, and not the first one alone as in the metric. Tied
@@ -117,6 +128,7 @@ def approx_mrr_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, 
         scores: (B, L) scores.
         mask: (B, L) booleans, False at padding; None where labels alone tell.
         temperature: T > 0 of the smooth ranks.
+        method: As in ``smooth_ranks``.
 
     Returns:
         (B, L) loss per item, the list's own shared out by label; 0 at padding and in lists whose labels are all 0.
@@ -133,6 +145,6 @@ def approx_mrr_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, 
     Source: Qin, Liu and Li 2010; TensorFlow Ranking's ``ApproxMRRLoss``.
     """
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    ranks = smooth_ranks(scores, mask, temperature=temperature)
+    ranks = smooth_ranks(scores, mask, temperature=temperature, method=method)
     found = gains.dcg(labels, ranks, gains.reciprocal_discount)
     return lists.share_by_label(-lists.ratio(found, ops.sum(labels, axis=1)), labels)

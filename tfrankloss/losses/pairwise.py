@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from tfrankloss import errors, functional
-from tfrankloss.functional.pairs import check_pairs
+from tfrankloss.functional.pairs import check_method, check_pairs
 from tfrankloss.losses.base import RankingLoss, Tensor
 from tfrankloss.losses.lambda_weights import LambdaWeight, check_lambda_weight
 
@@ -23,6 +23,8 @@ class PairwiseLoss(RankingLoss):
     def __init__(self, *, pairs: str, pair_reduction: str, lambda_weight: LambdaWeight | None, **settings: Any):
         check_pairs(pairs, settings.get("ties", "skip"), pair_reduction)
         check_lambda_weight(lambda_weight)
+        if "method" in settings:
+            check_method(settings["method"], ties=settings.get("ties", "skip"), lambda_weight=lambda_weight)
         super().__init__(pairs=pairs, pair_reduction=pair_reduction, lambda_weight=lambda_weight, **settings)
 
 
@@ -35,6 +37,7 @@ class RankNetLoss(PairwiseLoss):
         ties: "skip" leaves pairs of equal labels out, "half" counts them with target probability 1/2.
         pair_reduction: "sum", or "mean" to divide by the number of pairs of the list.
         lambda_weight: How much each pair matters, such as ``NDCGLambdaWeight()``; None for 1.
+        method: "auto", "dense" or "sorted": how pairs are summed, as in ``functional.rank_net_loss``.
         temperature: Divides the scores; greater than 0.
         reduction: As in ``keras.losses.Loss``, over lists.
         name: Name of the loss.
@@ -56,6 +59,7 @@ class RankNetLoss(PairwiseLoss):
         ties: str = "skip",
         pair_reduction: str = "sum",
         lambda_weight: LambdaWeight | None = None,
+        method: str = "auto",
         temperature: float = 1.0,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "rank_net_loss",
@@ -66,6 +70,7 @@ class RankNetLoss(PairwiseLoss):
             ties=ties,
             pair_reduction=pair_reduction,
             lambda_weight=lambda_weight,
+            method=method,
             temperature=temperature,
             reduction=reduction,
             name=name,
@@ -139,6 +144,7 @@ class PairwiseSoftZeroOneLoss(PairwiseLoss):
         pairs: "graded" compares every two labels, "binary" only labels above 0 with labels of 0.
         pair_reduction: "sum", or "mean" to divide by the number of pairs of the list.
         lambda_weight: How much each pair matters, such as ``NDCGLambdaWeight()``; None for 1.
+        method: "auto", "dense" or "sorted": how pairs are summed, as in ``functional.rank_net_loss``.
         temperature: Divides the scores; greater than 0.
         reduction: As in ``keras.losses.Loss``, over lists.
         name: Name of the loss.
@@ -159,6 +165,7 @@ class PairwiseSoftZeroOneLoss(PairwiseLoss):
         pairs: str = "graded",
         pair_reduction: str = "sum",
         lambda_weight: LambdaWeight | None = None,
+        method: str = "auto",
         temperature: float = 1.0,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "pairwise_soft_zero_one_loss",
@@ -168,6 +175,7 @@ class PairwiseSoftZeroOneLoss(PairwiseLoss):
             pairs=pairs,
             pair_reduction=pair_reduction,
             lambda_weight=lambda_weight,
+            method=method,
             temperature=temperature,
             reduction=reduction,
             name=name,
@@ -186,6 +194,7 @@ class PairwiseMSELoss(PairwiseLoss):
         pairs: "graded" takes all pairs, "binary" only labels above 0 against labels of 0.
         pair_reduction: "sum", or "mean" to divide by the number of pairs of the list.
         lambda_weight: How much each pair matters, such as ``NDCGLambdaWeight()``; None for 1.
+        method: "auto", or "dense" to take every pair by itself, as in ``functional.pairwise_mse_loss``.
         temperature: Divides the scores; greater than 0.
         reduction: As in ``keras.losses.Loss``, over lists.
         name: Name of the loss.
@@ -206,15 +215,18 @@ class PairwiseMSELoss(PairwiseLoss):
         pairs: str = "graded",
         pair_reduction: str = "sum",
         lambda_weight: LambdaWeight | None = None,
+        method: str = "auto",
         temperature: float = 1.0,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "pairwise_mse_loss",
         dtype: Any = None,
     ):
+        errors.check_choice("method", method, ("auto", "dense"))
         super().__init__(
             pairs=pairs,
             pair_reduction=pair_reduction,
             lambda_weight=lambda_weight,
+            method=method,
             temperature=temperature,
             reduction=reduction,
             name=name,

@@ -4,8 +4,9 @@ from typing import Any
 
 import keras
 
-from tfrankloss import functional
+from tfrankloss import errors, functional
 from tfrankloss.functional import gains
+from tfrankloss.functional.pairs import METHODS
 from tfrankloss.losses.base import RankingLoss, Tensor
 
 
@@ -26,6 +27,7 @@ class ApproxNDCGLoss(_SmoothLoss):
     Args:
         gain: "exponential" (2^y - 1), "linear" or a function of labels (registered with Keras, to be saved).
         discount: "log2" (1 / log2(1 + rank)), "reciprocal" or a function of 1-based ranks.
+        method: "auto", "dense" or "sorted": how pairs are summed, as in ``functional.smooth_ranks``.
         temperature: Divides the scores; the smaller, the nearer to NDCG itself; greater than 0.
         reduction: As in ``keras.losses.Loss``, over lists.
         name: Name of the loss.
@@ -44,6 +46,7 @@ class ApproxNDCGLoss(_SmoothLoss):
         self,
         gain: str | gains.Transform = "exponential",
         discount: str | gains.Transform = "log2",
+        method: str = "auto",
         temperature: float = 0.1,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "approx_ndcg_loss",
@@ -51,8 +54,15 @@ class ApproxNDCGLoss(_SmoothLoss):
     ):
         gains.get_gain(gain)
         gains.get_discount(discount)
+        errors.check_choice("method", method, METHODS)
         super().__init__(
-            gain=gain, discount=discount, temperature=temperature, reduction=reduction, name=name, dtype=dtype
+            gain=gain,
+            discount=discount,
+            method=method,
+            temperature=temperature,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
         )
 
     def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
@@ -64,6 +74,7 @@ class ApproxMRRLoss(_SmoothLoss):
     """Minus the reciprocal smooth ranks, weighed by labels: ``functional.approx_mrr_loss``.
 
     Args:
+        method: "auto", "dense" or "sorted": how pairs are summed, as in ``functional.smooth_ranks``.
         temperature: Divides the scores; the smaller, the nearer to the ranks themselves; greater than 0.
         reduction: As in ``keras.losses.Loss``, over lists.
         name: Name of the loss.
@@ -80,15 +91,17 @@ class ApproxMRRLoss(_SmoothLoss):
 
     def __init__(
         self,
+        method: str = "auto",
         temperature: float = 0.1,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "approx_mrr_loss",
         dtype: Any = None,
     ):
-        super().__init__(temperature=temperature, reduction=reduction, name=name, dtype=dtype)
+        errors.check_choice("method", method, METHODS)
+        super().__init__(method=method, temperature=temperature, reduction=reduction, name=name, dtype=dtype)
 
     def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        return functional.approx_mrr_loss(labels, scores, mask, temperature=self.temperature)
+        return functional.approx_mrr_loss(labels, scores, mask, temperature=self.temperature, **self.settings)
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")

@@ -6,8 +6,7 @@ import keras
 from keras import ops
 
 from tfrankloss import errors, functional
-from tfrankloss.functional import gains
-from tfrankloss.functional.metrics.pairs import worse_items
+from tfrankloss.functional import gains, lists
 from tfrankloss.metrics.base import RankingMetric, Tensor
 
 
@@ -40,7 +39,7 @@ class OPA(RankingMetric):
         return functional.ordered_pair_accuracy(labels, scores, mask, weights)
 
     def relevance(self, labels: Tensor, mask: Tensor) -> Tensor:
-        return worse_items(labels, mask)
+        return lists.worse_items(labels, mask)
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")

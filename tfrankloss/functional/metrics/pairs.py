@@ -47,18 +47,8 @@ def ordered_pair_accuracy(
     tied = ops.cast(ops.equal(scores[:, :, None], scores[:, None, :]), scores.dtype)
     right = ops.sum(ops.where(better, first + tied / 2, 0.0), axis=2)
     weights = item_weights(weights, mask, scores)
-    pairs = ops.sum(weights * worse_items(labels, mask), axis=1)
+    pairs = ops.sum(weights * lists.worse_items(labels, mask), axis=1)
     return ratio(ops.sum(weights * right, axis=1), pairs) + fault(scores)
-
-
-def worse_items(labels: Tensor, mask: Tensor) -> Tensor:
-    """The number (B, L) of items of each item's list with a smaller label; 0 at padding."""
-    order = lists.descending_order(labels, mask)
-    sorted_mask = lists.take(mask, order)
-    groups = lists.tie_groups(lists.take(labels, order), sorted_mask)
-    count = ops.sum(ops.cast(mask, labels.dtype), axis=1, keepdims=True)
-    below = count - (groups.first + groups.size - 1)
-    return lists.put_back(ops.where(sorted_mask, below, 0.0), order)
 
 
 def auc(

@@ -1,0 +1,63 @@
+"""Peak memory of one step over that of the process before it, each in a process of its own (Linux)."""
+
+import argparse
+import os
+import subprocess
+import sys
+
+import peers
+
+NAMES = ["RankNet", "RankNet + NDCG", "ApproxNDCG", "ListMLE", "softmax"]
+
+
+def status(field):
+    """A field of the process's memory, in MB."""
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
+
+
+def peak(library, name, batch, length):
+    """Print the growth in MB of the second step, when all is compiled."""
+    import losses
+
+    loss = peers.LIBRARIES[library]()[name]
+    losses.step(loss, *peers.lists(2, 40), jit=False)()
+    run = losses.step(loss, *peers.lists(batch, length), jit=False)
+    run()
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    before = status("VmRSS")
+    run()
+    print(f"{status('VmHWM') - before:.1f}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lists", type=int, default=4)
+    parser.add_argument("--length", type=int, default=4000)
+    parser.add_argument("--losses", nargs="*", default=NAMES)
+    parser.add_argument("--of", nargs=2, metavar=("LIBRARY", "LOSS"), help="measure one in this process")
+    arguments = parser.parse_args()
+    if arguments.of:
+        peak(*arguments.of, arguments.lists, arguments.length)
+        return
+    import timing
+
+    # Freed memory goes back at once, or the second step would find that of the first.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    rows = []
+    for name in arguments.losses:
+        cells = []
+        for library in peers.LIBRARIES:
+            size = ["--lists", str(arguments.lists), "--length", str(arguments.length)]
+            command = [sys.executable, __file__, *size, "--of", library, name]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            cells.append(done.stdout.strip() if done.returncode == 0 else "-")
+        rows.append([name, *cells])
+        print(*rows[-1], sep="  ", flush=True)
+    shape = f"{arguments.lists}x{arguments.length}"
+    print("\n" + timing.table(rows, [f"MB at {shape}", *peers.LIBRARIES]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The same losses in other libraries, those that are installed: functions of labels and scores."""
+
+import functools
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+SHAPES = [(1024, 20), (128, 200), (32, 1000), (4, 4000)]
+
+
+def lists(batch, length, seed=0):
+    """Labels of five grades and scores of deviation 2, a third of the items padding."""
+    random = np.random.default_rng(seed)
+    labels = random.choice(5, (batch, length), p=[0.5, 0.2, 0.15, 0.1, 0.05]).astype("float32")
+    labels[:, 0] = np.maximum(labels[:, 0], 1)
+    hidden = random.random((batch, length)) < 1 / 3
+    hidden[:, 0] = False
+    scores = (2 * random.normal(size=(batch, length))).astype("float32")
+    return np.where(hidden, np.float32(-1), labels), scores
+
+
+def ours():
+    """Our losses at their defaults, by a common name."""
+    import tfrankloss
+
+    return {
+        "RankNet": tfrankloss.RankNetLoss(),
+        "RankNet + NDCG": tfrankloss.RankNetLoss(lambda_weight=tfrankloss.NDCGLambdaWeight()),
+        "ApproxNDCG": tfrankloss.ApproxNDCGLoss(),
+        "ListMLE": tfrankloss.ListMLELoss(),
+        "ListMLE, ties by position": tfrankloss.ListMLELoss("position"),
+        "ListMLE, random ties": tfrankloss.ListMLELoss("random", seed=0),
+        "softmax": tfrankloss.SoftmaxLoss(),
+        "ListNet": tfrankloss.ListNetLoss(),
+        "KL": tfrankloss.KLListwiseLoss(),
+    }
+
+
+@functools.cache
+def _tensorflow_ranking():
+    sys.path.append(str(ROOT / "tests"))
+    import tensorflow_ranking_modules
+
+    return tensorflow_ranking_modules.load()
+
+
+def tensorflow_ranking():
+    """TensorFlow Ranking's losses by the names of ours; none where it is not installed."""
+    tfr = _tensorflow_ranking()
+    if tfr is None:
+        return {}
+    list_mle, softmax = tfr.losses.ListMLELoss(), tfr.losses.SoftmaxLoss()
+    return {
+        "RankNet": tfr.losses.PairwiseLogisticLoss(),
+        "RankNet + NDCG": tfr.losses.PairwiseLogisticLoss(lambda_weight=tfr.losses.NDCGLambdaWeight()),
+        "ApproxNDCG": tfr.losses.ApproxNDCGLoss(),
+        **dict.fromkeys(("ListMLE", "ListMLE, ties by position", "ListMLE, random ties"), list_mle),
+        **dict.fromkeys(("softmax", "ListNet", "KL"), softmax),
+    }
+
+
+def keras_rs():
+    """keras-rs' losses by the names of ours; none where it is not installed."""
+    if importlib.util.find_spec("keras_rs") is None:
+        return {}
+    import keras_rs
+
+    return {"RankNet": keras_rs.losses.PairwiseLogisticLoss(), "ListMLE": keras_rs.losses.ListMLELoss()}
+
+
+LIBRARIES = {"ours": ours, "TF-Ranking": tensorflow_ranking, "keras-rs": keras_rs}

@@ -1,0 +1,33 @@
+"""Times of several functions, taken in turn, so that whatever else the machine does hits all of them alike."""
+
+import time
+
+
+def interleaved(functions, seconds=4.0, least=5, most=50):
+    """Seconds that each function takes, by its name: a sorted list per function, after one call that is not counted.
+
+    Args:
+        functions: Functions without arguments, by name.
+        seconds: About how long to measure all of them together.
+        least: Rounds at least.
+        most: Rounds at most.
+    """
+    once = sum(_seconds_of(function) for function in [*functions.values()] for _ in range(2)) / 2
+    rounds = int(min(most, max(least, seconds / once)))
+    times = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            times[name].append(_seconds_of(function))
+    return {name: sorted(values) for name, values in times.items()}
+
+
+def _seconds_of(function):
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def table(rows, header):
+    """Rows of text as a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
