@@ -14,7 +14,7 @@ kernels.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -79,8 +79,8 @@ class Blocks(NamedTuple):
         scores: (B, n, T) scores.
         runs: (B, n, T) the run of each place, ascending; None where a list is one run.
         gaps: (B, n, T, T) sizes of the gaps inside a block.
-        to_first: (B, n, K, T) e^{-m (b - s)} for the first score b of a block; 0 outside its first run.
-        to_last: (B, n, K, T) e^{-m (s - e)} for the last score e of a block; 0 outside its last run.
+        features: (B, n, 2 K, T) e^{-m (b - s)} for m = 1, ..., K and the first score b of a block, 0 outside its first
+            run; then e^{-m (s - e)} for its last score e, 0 outside its last run.
         length: The length of the lists before the last block was filled up.
         temperature: What gaps of scores have been divided by.
     """
@@ -88,16 +88,18 @@ class Blocks(NamedTuple):
     scores: Tensor
     runs: Tensor | None
     gaps: Tensor
-    to_first: Tensor
-    to_last: Tensor
+    features: Tensor
     length: Any
     temperature: float
 
     def in_run(self, place: int) -> Tensor:
         """1 where a place (B, n, T) is in the run of the first (0) or last (-1) place of its block."""
-        if self.runs is None:
-            return ops.ones_like(self.scores)
-        return ops.cast(ops.equal(self.runs, self.runs[:, :, place][:, :, None]), self.scores.dtype)
+        runs: Tensor = self.runs
+        return ops.cast(ops.equal(runs, runs[:, :, place][:, :, None]), self.scores.dtype)
+
+    def above(self) -> Tensor:
+        """For the places (j, i) of a block: 1 where i is above j, 0 elsewhere and for other runs."""
+        return _pair_signs(self, np.tri(BLOCK, k=-1))
 
 
 def blocks_of(scores: Tensor, runs: Tensor | None = None, temperature: float = 1.0) -> Blocks:
@@ -107,70 +109,93 @@ def blocks_of(scores: Tensor, runs: Tensor | None = None, temperature: float = 1
     """
     length = ops.shape(scores)[1]
     scores = _cut(scores, repeat_last=True)
-    runs = None if runs is None else _cut(runs, repeat_last=True)
     degree = DEGREES[keras.backend.standardize_dtype(scores.dtype)]
     gaps = ops.abs(scores[:, :, :, None] - scores[:, :, None, :]) / temperature
-    blocks = Blocks(scores, runs, gaps, scores, scores, length, temperature)
-    # Gaps between runs mean nothing and may have any sign: they count as 0, and are left out afterwards.
-    first, last = blocks.in_run(0), blocks.in_run(-1)
-    to_first = _powers((scores[:, :, :1] - scores) * first / temperature, degree) * first[:, :, None, :]
-    to_last = _powers((scores - scores[:, :, -1:]) * last / temperature, degree) * last[:, :, None, :]
-    return blocks._replace(to_first=to_first, to_last=to_last)
+    distances = scores[:, :, :1] - scores, scores - scores[:, :, -1:]
+    if runs is None:
+        blocks = Blocks(scores, None, gaps, gaps, length, temperature)
+        features = [_powers(distance / temperature, degree) for distance in distances]
+    else:
+        blocks = Blocks(scores, _cut(runs, repeat_last=True), gaps, gaps, length, temperature)
+        # Gaps between runs mean nothing and may have any sign: they count as 0, and are left out afterwards.
+        counted = blocks.in_run(0), blocks.in_run(-1)
+        features = [
+            _powers(distance * count / temperature, degree) * count[:, :, None, :]
+            for distance, count in zip(distances, counted, strict=True)
+        ]
+    return blocks._replace(features=ops.concatenate(features, axis=2))
 
 
-class Moments(NamedTuple):
-    """What the items of other blocks add up to, for each block.
+def moments_of(blocks: Blocks, weights: Tensor) -> Tensor:
+    """What the items of other blocks add up to for each block, (B, n, 2 K, C), of weights (B, L, C).
 
-    Attributes:
-        above: (B, n, K, C) sums over all blocks before, as seen from the first score of a block.
-        below: (B, n, K, C) sums over all blocks behind, as seen from the last score of a block.
+    The first half holds the sums over all blocks above, as seen from the first score of a block, the second half those
+    over all blocks below, as seen from its last score.
     """
-
-    above: Tensor
-    below: Tensor
-
-
-def moments_of(blocks: Blocks, weights: Tensor) -> Moments:
-    """The moments of weights (B, L, C)."""
-    weights = _cut(weights)
-    degree = blocks.to_last.shape[2]
+    own = ops.matmul(blocks.features, _cut(weights))
+    degree = own.shape[2] // 2
     steps = ops.cast(ops.arange(1, degree + 1), weights.dtype)
 
     def fade(state, distance, counts):
         factors = ops.exp(-distance[:, :, None] * steps)
         return state * (factors if counts is None else factors * counts[:, :, None])[:, :, :, None]
 
-    return Moments(
-        _carry(ops.matmul(blocks.to_last, weights), blocks, fade),
-        _carry(ops.matmul(blocks.to_first, weights), blocks, fade, upwards=True),
-    )
+    above = _carry(own[:, :, degree:], blocks, fade)
+    below = _carry(own[:, :, :degree], blocks, fade, upwards=True)
+    return ops.concatenate([above, below], axis=2)
 
 
-def kernel_sums(blocks: Blocks, weights: Tensor, moments: Moments, kernel: Kernel, signed: bool = False) -> Tensor:
-    """For each place j the sum over the other places i of its run of f(t_ij) w_i, (B, L, C).
+class Term(NamedTuple):
+    """A sum to take over the other places i of a place's run.
+
+    Attributes:
+        kernel: f, the function of t = exp(-|s_i - s_j|) to be summed.
+        signed: Whether places below count with a minus.
+        gaps_above: Whether the sizes of the gaps to the places above are added.
+    """
+
+    kernel: Kernel
+    signed: bool = False
+    gaps_above: bool = False
+
+
+def kernel_sums(blocks: Blocks, weights: Tensor, terms: Sequence[Term]) -> list[Tensor]:
+    """For each term and each place j the sum over the other places i of its run of f(t_ij) w_i, (B, L, C).
 
     Args:
         blocks: The lists.
         weights: (B, L, C) weights w, 0 at padding.
-        moments: Those of the weights.
-        kernel: f, a function of t = exp(-|s_i - s_j|).
-        signed: Whether places below j count with a minus.
+        terms: The sums to take.
     """
-    inside = kernel.of_tensor(ops.exp(-blocks.gaps)) * _pair_signs(blocks, signed)
-    coefficients = kernel.coefficients(keras.backend.standardize_dtype(weights.dtype))[:, None]
-    features = ops.concatenate([blocks.to_first, blocks.to_last], axis=2)
-    below = -moments.below if signed else moments.below
-    across = ops.concatenate([moments.above * coefficients, below * coefficients], axis=2)
-    sums = ops.matmul(inside, _cut(weights)) + ops.einsum("bnkt,bnkc->bntc", features, across)
-    return _joined(sums, blocks.length)
+    moments, inside = moments_of(blocks, weights), _cut(weights)
+    degree = moments.shape[2] // 2
+    dtype = keras.backend.standardize_dtype(weights.dtype)
+    halves = np.repeat([1, -1], degree)[:, None].astype(dtype)
+    across = [
+        moments * (np.tile(term.kernel.coefficients(dtype), 2)[:, None] * (halves if term.signed else 1))
+        for term in terms
+    ]
+    channels = weights.shape[2]
+    across = ops.einsum("bnkt,bnkc->bntc", blocks.features, ops.concatenate(across, axis=3))
+    t = ops.exp(-blocks.gaps)
+    places = np.arange(BLOCK)
+    signs = np.sign(places[:, None] - places[None, :])
+    sums = []
+    for number, term in enumerate(terms):
+        pairs = term.kernel.of_tensor(t) * _pair_signs(blocks, signs if term.signed else np.abs(signs))
+        if term.gaps_above:
+            pairs = pairs + blocks.gaps * blocks.above()
+        total = ops.matmul(pairs, inside) + across[:, :, :, number * channels : (number + 1) * channels]
+        if term.gaps_above:
+            total = total + _gaps_across(blocks, inside)
+        sums.append(_joined(total, blocks.length))
+    return sums
 
 
-def sums_above(blocks: Blocks, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """For each place j the sums, over the places i above it in its run, of w_i and of (s_i - s_j) w_i, (B, L, C)."""
-    weights = _cut(weights)
-    first, last = blocks.in_run(0), blocks.in_run(-1)
-    of_last = weights * last[:, :, :, None]
+def _gaps_across(blocks: Blocks, weights: Tensor) -> Tensor:
+    """For each place j the sum over the places i of its run in the blocks above of (s_i - s_j) w_i, (B, n, T, C)."""
     distances = (blocks.scores - blocks.scores[:, :, -1:])[:, :, :, None] / blocks.temperature
+    of_last = weights if blocks.runs is None else weights * blocks.in_run(-1)[:, :, :, None]
     own = ops.stack([ops.sum(of_last, axis=2), ops.sum(of_last * distances, axis=2)], axis=2)
 
     def move(state, distance, counts):
@@ -179,19 +204,14 @@ def sums_above(blocks: Blocks, weights: Tensor) -> tuple[Tensor, Tensor]:
         return moved if counts is None else moved * counts[:, :, None, None]
 
     carried = _carry(own, blocks, move)
-    above = ops.cast(_pair_signs(blocks, signed=True) > 0, weights.dtype)
-    count = ops.matmul(above, weights) + first[:, :, :, None] * carried[:, :, None, 0]
     from_first = (blocks.scores[:, :, :1] - blocks.scores)[:, :, :, None] / blocks.temperature
     across = carried[:, :, None, 1] + from_first * carried[:, :, None, 0]
-    gap = ops.matmul(above * blocks.gaps, weights) + first[:, :, :, None] * across
-    return _joined(count, blocks.length), _joined(gap, blocks.length)
+    return across if blocks.runs is None else across * blocks.in_run(0)[:, :, :, None]
 
 
-def _pair_signs(blocks: Blocks, signed: bool) -> Tensor:
-    """For the pairs (j, i) of a block: 1 where i is above j, -1 (1 unless ``signed``) below, 0 for j and other runs."""
-    places = np.arange(BLOCK)
-    signs = np.sign(places[:, None] - places[None, :])
-    signs = ops.convert_to_tensor(signs if signed else np.abs(signs), dtype=blocks.scores.dtype)
+def _pair_signs(blocks: Blocks, signs: np.ndarray) -> Tensor:
+    """The signs (T, T) of the pairs (j, i) of a block, 0 for places of different runs."""
+    signs = ops.convert_to_tensor(signs, dtype=blocks.scores.dtype)
     if blocks.runs is None:
         return signs
     return ops.where(ops.equal(blocks.runs[:, :, :, None], blocks.runs[:, :, None, :]), signs, 0.0)

@@ -9,6 +9,7 @@ different labels log L of them.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from keras import ops
 
 from tfrankloss.functional import kernels, lists
@@ -28,7 +29,7 @@ class Digit(NamedTuple):
         own: (B, L, BASE) 1 at the digit of each item, all 0 at padding.
         worse: (B, L, BASE) 1 at the digits below it.
         better: (B, L, BASE) 1 at the digits above it.
-        runs: (B, L) the prefix of each place; None where there is none.
+        runs: The places of equal prefix; None where that is the whole list.
     """
 
     blocks: kernels.Blocks
@@ -36,7 +37,19 @@ class Digit(NamedTuple):
     own: Tensor
     worse: Tensor
     better: Tensor
-    runs: Tensor | None
+    runs: lists.TieGroups | None
+
+    def above(self, weights: Tensor) -> Tensor:
+        """The sum of ``weights`` (B, L, C) over the places above each one in its run."""
+        sums = ops.cumsum(weights, axis=1) - weights
+        if self.runs is None:
+            return sums
+        first = ops.cast(self.runs.first, "int32")[:, :, None] - 1
+        return sums - ops.take_along_axis(sums, ops.broadcast_to(first, ops.shape(sums)), axis=1)
+
+    def total(self, weights: Tensor) -> Tensor:
+        """The sum of ``weights`` (B, L, C) over the run of each place, in a shape that broadcasts to theirs."""
+        return ops.sum(weights, axis=1, keepdims=True) if self.runs is None else lists.group_sum(weights, self.runs)
 
 
 def sum_over_digits(labels: Tensor, scores: Tensor, mask: Tensor, of_digit: Callable[[Digit], Tensor]) -> Tensor:
@@ -51,49 +64,58 @@ def sum_over_digits(labels: Tensor, scores: Tensor, mask: Tensor, of_digit: Call
     Returns:
         (B, L, C) in the order of the input.
     """
-    grades = _grades(labels, mask)
+    grades = ops.where(mask, _grades(labels, mask), -1)
     by_score = lists.descending_order(scores, mask)
-    scores, grades, mask = (lists.take(values, by_score) for values in (_filled(scores, mask), grades, mask))
+    scores, grades = take(ops.stack([_filled(scores, mask), ops.cast(grades, scores.dtype)], axis=2), by_score)
+    grades = ops.cast(grades, "int32")
+    mask = grades >= 0
     top = ops.max(grades, initial=0)
     unit = ops.while_loop(lambda unit: unit * BASE <= top, lambda unit: unit * BASE, ops.ones((), "int32"))
 
-    def of_unit(unit, order, runs):
-        """The sum of the digit worth ``unit``, back in the order of descending scores."""
-        sorted_scores, sorted_grades, sorted_mask = scores, grades, mask
-        if order is not None:
-            sorted_scores, sorted_grades, sorted_mask = (lists.take(v, order) for v in (scores, grades, mask))
-        digits = ops.floor_divide(sorted_grades, unit) % BASE
-        numbers = ops.arange(BASE)
-        own, worse, better = (
-            ops.cast(ops.logical_and(sorted_mask[:, :, None], chosen), scores.dtype)
-            for chosen in (
-                ops.equal(digits[:, :, None], numbers),
-                digits[:, :, None] > numbers,
-                digits[:, :, None] < numbers,
-            )
-        )
-        orders = (by_score,) if order is None else (by_score, order)
-        return of_digit(Digit(kernels.blocks_of(sorted_scores, runs), orders, own, worse, better, runs))
-
-    total = of_unit(unit, None, None)
+    def of_unit(unit, prefix):
+        """The sum of the digit worth ``unit``, in the order of descending scores."""
+        orders: tuple[Tensor, ...] = (by_score,)
+        sorted_scores, sorted_grades, runs = scores, grades, None
+        if prefix is not None:
+            order = ops.argsort(prefix, axis=1)
+            orders = by_score, order
+            sorted_scores, sorted_grades, runs = (lists.take(values, order) for values in (scores, grades, prefix))
+        digits = ops.where(sorted_grades >= 0, ops.floor_divide(sorted_grades, unit) % BASE, -1)
+        own = ops.one_hot(digits, BASE, dtype=scores.dtype)
+        below = np.tri(BASE, k=-1)
+        worse, better = (ops.matmul(own, ops.convert_to_tensor(pairs, own.dtype)) for pairs in (below, below.T))
+        groups = None if runs is None else lists.tie_groups(runs, ops.ones_like(runs, dtype="bool"))
+        sums = of_digit(Digit(kernels.blocks_of(sorted_scores, runs), orders, own, worse, better, groups))
+        return sums if prefix is None else put_back(sums, order)
 
     def next_digit(unit, total):
-        unit = unit // BASE
         # Padding has a run of its own, behind all others.
-        prefix = ops.where(mask, ops.floor_divide(grades, unit * BASE), top + 1)
-        order = ops.argsort(prefix, axis=1)
-        return unit, total + put_back(of_unit(unit, order, lists.take(prefix, order)), order)
+        return unit // BASE, total + of_unit(unit // BASE, ops.where(mask, ops.floor_divide(grades, unit), top + 1))
 
-    _, total = ops.while_loop(lambda unit, _: unit > 1, next_digit, (unit, total))
+    _, total = ops.while_loop(lambda unit, _: unit > 1, next_digit, (unit, of_unit(unit, None)))
     return put_back(total, by_score)
+
+
+def take(values: Tensor, order: Tensor) -> tuple[Tensor, ...]:
+    """The channels of values (B, L, C), each (B, L) in the order of the indices (B, L)."""
+    batch, length, channels = ops.shape(values)
+    taken = ops.take(ops.reshape(values, (batch * length, channels)), _flat_places(order), axis=0)
+    taken = ops.reshape(taken, (batch, length, channels))
+    return tuple(taken[:, :, channel] for channel in range(channels))
 
 
 def put_back(values: Tensor, order: Tensor) -> Tensor:
     """Values (B, L, C) in sorted order back at the places they came from."""
     batch, length, channels = ops.shape(values)
-    places = ops.cast(order, "int32") + length * ops.arange(batch, dtype="int32")[:, None]
-    flat = ops.scatter(ops.reshape(places, (-1, 1)), ops.reshape(values, (-1, channels)), (batch * length, channels))
-    return ops.reshape(flat, (batch, length, channels))
+    flat = ops.reshape(values, (batch * length, channels))
+    # Every place gets one value: the sum of one, which is faster than a scatter.
+    return ops.reshape(ops.segment_sum(flat, _flat_places(order), num_segments=batch * length), ops.shape(values))
+
+
+def _flat_places(order: Tensor) -> Tensor:
+    """Indices (B, L) into lists as indices (B * L,) into all places of the batch."""
+    batch, length = ops.shape(order)
+    return ops.reshape(ops.cast(order, "int32") + length * ops.arange(batch, dtype="int32")[:, None], (-1,))
 
 
 def _filled(scores: Tensor, mask: Tensor) -> Tensor:
@@ -146,16 +168,17 @@ def losses_and_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: GapFor
     """
 
     def of_digit(digit):
-        moments = kernels.moments_of(digit.blocks, digit.own)
-        above, gap_above = kernels.sums_above(digit.blocks, digit.own)
-        values = kernels.kernel_sums(digit.blocks, digit.own, moments, form.value, signed=not form.grows)
-        values = values + gap_above if form.grows else above - values
-        slopes = kernels.kernel_sums(digit.blocks, digit.own, moments, form.slope, signed=form.grows)
+        terms = [
+            kernels.Term(form.value, signed=not form.grows, gaps_above=form.grows),
+            kernels.Term(form.slope, signed=form.grows),
+        ]
+        values, slopes = kernels.kernel_sums(digit.blocks, digit.own, terms)
+        above = digit.above(digit.own)
         if form.grows:
-            below = _of_run(digit, digit.own) - above - digit.own
-            slopes = (digit.worse + digit.better) * slopes - digit.worse * above + digit.better * below
+            below = digit.total(digit.own) - above - digit.own
+            slopes = digit.worse * (slopes - above) + digit.better * (slopes + below)
         else:
-            slopes = (digit.better - digit.worse) * slopes
+            values, slopes = above - values, (digit.better - digit.worse) * slopes
         return ops.stack([ops.sum(digit.worse * values, axis=2), ops.sum(slopes, axis=2)], axis=2)
 
     sums = sum_over_digits(labels, scores, mask, of_digit)
@@ -172,12 +195,11 @@ def weighed_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: GapForm, 
             own_weights = lists.take(own_weights, order)
         own_weights = own_weights[:, :, None]
         channels = ops.concatenate([digit.own, digit.own * own_weights], axis=2)
-        moments = kernels.moments_of(digit.blocks, channels)
-        slopes = kernels.kernel_sums(digit.blocks, channels, moments, form.slope, signed=form.grows)
+        (slopes,) = kernels.kernel_sums(digit.blocks, channels, [kernels.Term(form.slope, signed=form.grows)])
         as_better, as_worse = slopes[:, :, :BASE], slopes[:, :, BASE:]
         if form.grows:
-            above, _ = kernels.sums_above(digit.blocks, channels)
-            below = _of_run(digit, channels) - above - channels
+            above = digit.above(channels)
+            below = digit.total(channels) - above - channels
             as_better, as_worse = as_better - above[:, :, :BASE], as_worse + below[:, :, BASE:]
         else:
             as_better = -as_better
@@ -185,14 +207,6 @@ def weighed_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: GapForm, 
         return ops.sum(slopes, axis=2, keepdims=True)
 
     return sum_over_digits(labels, scores, mask, of_digit)[:, :, 0]
-
-
-def _of_run(digit: Digit, values: Tensor) -> Tensor:
-    """The sum of ``values`` (B, L, C) over the run of each place, that broadcasts to (B, L, C)."""
-    if digit.runs is None:
-        return ops.sum(values, axis=1, keepdims=True)
-    groups = lists.tie_groups(digit.runs, ops.ones_like(digit.runs, dtype="bool"))
-    return lists.group_sum(values, groups)
 
 
 def smooth_ranks(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
@@ -204,15 +218,14 @@ def smooth_ranks(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
     @ops.custom_gradient
     def ranks(scores):
         blocks = kernels.blocks_of(lists.take(_filled(scores, mask), order), temperature=temperature)
-        below = kernels.kernel_sums(blocks, items, kernels.moments_of(blocks, items), kernels.SIGMOID, signed=True)
+        (below,) = kernels.kernel_sums(blocks, items, [kernels.Term(kernels.SIGMOID, signed=True)])
         exact = ops.cast(lists.places(scores), scores.dtype)
         values = ops.where(sorted_mask, exact - below[:, :, 0], 1.0)
 
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
             channels = ops.concatenate([items, items * lists.take(upstream, order)[:, :, None]], axis=2)
-            moments = kernels.moments_of(blocks, channels)
-            slopes = kernels.kernel_sums(blocks, channels, moments, kernels.SIGMOID_SLOPE)
+            (slopes,) = kernels.kernel_sums(blocks, channels, [kernels.Term(kernels.SIGMOID_SLOPE)])
             total = slopes[:, :, 1] * items[:, :, 0] - channels[:, :, 1] * slopes[:, :, 0]
             return put_back(total[:, :, None] / temperature, order)[:, :, 0]
 
