@@ -46,6 +46,7 @@ parity: $(VENV)/.test ## write docs/parity.md: every row against TensorFlow Rank
 bench: $(VENV)/.test ## how fast and small: losses beside TensorFlow Ranking and keras-rs, memory, growth with the list
 	-$(BIN)/python -m pip install --quiet keras-rs
 	$(BIN)/python benchmarks/losses.py
+	$(BIN)/python benchmarks/fit.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/growth.py --plot docs/growth.png
 

@@ -9,6 +9,7 @@ different labels log L of them.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -107,9 +108,14 @@ def take(values: Tensor, order: Tensor) -> tuple[Tensor, ...]:
 def put_back(values: Tensor, order: Tensor) -> Tensor:
     """Values (B, L, C) in sorted order back at the places they came from."""
     batch, length, channels = ops.shape(values)
-    flat = ops.reshape(values, (batch * length, channels))
-    # Every place gets one value: the sum of one, which is faster than a scatter.
-    return ops.reshape(ops.segment_sum(flat, _flat_places(order), num_segments=batch * length), ops.shape(values))
+    flat, places = ops.reshape(values, (batch * length, channels)), _flat_places(order)
+    if keras.backend.standardize_dtype(values.dtype) == "float64":
+        # Keras' sums of segments go through float32 on torch.
+        put = ops.scatter(places[:, None], flat, (batch * length, channels))
+    else:
+        # Every place gets one value: as the sum of one it is there sooner than by a scatter.
+        put = ops.segment_sum(flat, places, num_segments=batch * length)
+    return ops.reshape(put, ops.shape(values))
 
 
 def _flat_places(order: Tensor) -> Tensor:
