@@ -33,11 +33,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--loss", default="RankNet", help="a name, as in losses.py")
     parser.add_argument("--seconds", type=float, default=10.0, help="to measure for each shape")
+    parser.add_argument("--longest", type=int, default=4000, help="longest lists")
     arguments = parser.parse_args()
     libraries = {name: make().get(arguments.loss) for name, make in peers.LIBRARIES.items()}
     libraries = {name: loss for name, loss in libraries.items() if loss is not None}
     rows = []
     for shape in peers.SHAPES:
+        if shape[1] > arguments.longest:
+            continue
         times = timing.interleaved(
             {name: epoch_of(loss, *shape) for name, loss in libraries.items()}, arguments.seconds, least=3
         )
