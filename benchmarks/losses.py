@@ -27,7 +27,9 @@ def step(loss, labels, scores, jit):
             value = loss(labels, scores)
         return value, tape.gradient(value, scores)
 
-    return lambda: value_and_gradient(labels, scores)[1].numpy()
+    # Traced here, so that a first step is a step.
+    traced = value_and_gradient.get_concrete_function(labels, scores)
+    return lambda: traced(labels, scores)[1].numpy()
 
 
 def measure(name, libraries, shape, seconds):

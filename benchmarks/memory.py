@@ -17,13 +17,12 @@ def status(field):
 
 
 def peak(library, name, batch, length):
-    """Print the growth in MB of the second step, when all is compiled."""
+    """Print by how many MB a first step grows the process; a second one would find the memory of the first."""
     import losses
 
     loss = peers.LIBRARIES[library]()[name]
     losses.step(loss, *peers.lists(2, 40), jit=False)()
     run = losses.step(loss, *peers.lists(batch, length), jit=False)
-    run()
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     before = status("VmRSS")
@@ -43,7 +42,7 @@ def main():
         return
     import timing
 
-    # Freed memory goes back at once, or the second step would find that of the first.
+    # What one operation frees goes back at once, and the next one takes it anew.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     rows = []
     for name in arguments.losses:
