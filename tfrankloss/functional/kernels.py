@@ -126,13 +126,13 @@ def blocks_of(scores: Tensor, runs: Tensor | None = None, temperature: float = 1
     return blocks._replace(features=ops.concatenate(features, axis=2))
 
 
-def moments_of(blocks: Blocks, weights: Tensor) -> Tensor:
-    """What the items of other blocks add up to for each block, (B, n, 2 K, C), of weights (B, L, C).
+def _moments(blocks: Blocks, weights: Tensor) -> Tensor:
+    """What the items of other blocks add up to for each block, (B, n, 2 K, C), of weights (B, n, T, C).
 
     The first half holds the sums over all blocks above, as seen from the first score of a block, the second half those
     over all blocks below, as seen from its last score.
     """
-    own = ops.matmul(blocks.features, _cut(weights))
+    own = ops.matmul(blocks.features, weights)
     degree = own.shape[2] // 2
     steps = ops.cast(ops.arange(1, degree + 1), weights.dtype)
 
@@ -167,7 +167,8 @@ def kernel_sums(blocks: Blocks, weights: Tensor, terms: Sequence[Term]) -> list[
         weights: (B, L, C) weights w, 0 at padding.
         terms: The sums to take.
     """
-    moments, inside = moments_of(blocks, weights), _cut(weights)
+    inside = _cut(weights)
+    moments = _moments(blocks, inside)
     degree = moments.shape[2] // 2
     dtype = keras.backend.standardize_dtype(weights.dtype)
     halves = np.repeat([1, -1], degree)[:, None].astype(dtype)

@@ -101,8 +101,10 @@ def check_method(method: Any, *, ties: str = "skip", lambda_weight: Any = None) 
         )
 
 
-def by_sorting(method: str, length: int | None) -> bool:
+def by_sorting(method: str, length: int | None, *, ties: str = "skip", lambda_weight: Any = None) -> bool:
     """Whether ``method`` sorts lists of this static length, or of any where it is None."""
+    if ties != "skip" or lambda_weight is not None:
+        return False
     return method == "sorted" or (method == "auto" and (length is None or length > lists.SHORT))
 
 
@@ -126,7 +128,7 @@ def pair_losses(
     check_method(method, ties=ties, lambda_weight=lambda_weight)
     labels, scores, mask = lists.prepare(labels, scores, mask)
     compared = compared_labels(labels, pairs)
-    if gap_loss.form and ties == "skip" and lambda_weight is None and by_sorting(method, scores.shape[1]):
+    if gap_loss.form and by_sorting(method, scores.shape[1], ties=ties, lambda_weight=lambda_weight):
         losses = _sum_by_sorting(compared, scores, mask, gap_loss.form)
     else:
         items = items_of(labels, scores, mask, lambda_weight)._replace(labels=compared)

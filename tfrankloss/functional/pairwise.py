@@ -139,7 +139,7 @@ def rank_net_lambdas(
     check_method(method, ties=ties, lambda_weight=lambda_weight)
     labels, scores, mask = lists.prepare(labels, scores, mask)
     compared = compared_labels(labels, pairs)
-    if ties == "skip" and lambda_weight is None and by_sorting(method, scores.shape[1]):
+    if by_sorting(method, scores.shape[1], ties=ties, lambda_weight=lambda_weight):
         _, lambdas = sorted_pairs.losses_and_slopes(compared, scores, mask, sorted_pairs.LOGISTIC)
     else:
         items = items_of(labels, scores, mask, lambda_weight)._replace(labels=compared)
@@ -310,14 +310,14 @@ def _squares_of_gaps(surplus: Tensor, labels: Tensor, mask: Tensor, ties: str) -
     Over all items of the list if ``ties`` is "all", else over those whose label, 0 or 1, is the other one.
     """
     items = ops.cast(mask, surplus.dtype)
+    relevant = items * labels
+    groups = [(items, items)] if ties == "all" else [(relevant, items - relevant), (items - relevant, relevant)]
     total = ops.zeros_like(surplus)
-    for own in (None,) if ties == "all" else (0.0, 1.0):
-        of_items = items if own is None else items * ops.cast(ops.equal(labels, own), items.dtype)
-        others = items if own is None else items - of_items
+    for own, others in groups:
         count = ops.sum(others, axis=1, keepdims=True)
         mean = lists.ratio(ops.sum(others * surplus, axis=1, keepdims=True), count)
         scatter = ops.sum(others * ops.square(surplus - mean), axis=1, keepdims=True)
-        total = total + of_items * (count * ops.square(surplus - mean) + scatter)
+        total = total + own * (count * ops.square(surplus - mean) + scatter)
     return total
 
 
