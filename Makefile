@@ -6,7 +6,7 @@ SOURCES := tfrankloss tests examples benchmarks
 # What a change is most likely to break on another backend; the rest of it is for test-backends.
 FIRST := tests/laws tests/test_fit.py tests/test_inputs_errors.py
 
-.PHONY: help demo test test-backends parity bench laws check format lint types clean
+.PHONY: help demo test test-backends parity bench laws laws-of-settings check format lint types clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -50,10 +50,15 @@ bench: $(VENV)/.test ## how fast and small: losses beside TensorFlow Ranking and
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/growth.py --plot docs/growth.png
 
-laws: $(VENV)/.torch ## every law of the losses and metrics in every setting on 200 random examples, on all backends
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 tests/laws --sweep
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 tests/laws --sweep -m backends
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 tests/laws --sweep -m backends
+laws: $(VENV)/.torch ## every law of the losses and metrics on 200 random examples, on all backends
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 tests/laws --sweep classes
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 tests/laws --sweep classes -m backends
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 tests/laws --sweep classes -m backends
+
+laws-of-settings: $(VENV)/.torch ## the same of every setting that is not the default, on 25 examples
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 tests/laws --sweep settings
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 tests/laws --sweep settings -m backends
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 tests/laws --sweep settings -m backends
 
 check: format lint types test ## everything a change must pass
 

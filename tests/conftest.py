@@ -11,7 +11,8 @@ import keras
 import numpy
 import pytest
 
-QUICK, SWEEP = 8, 200
+# How many random examples: of a quick run, and of the two sweeps; of settings there are several to a class.
+QUICK, SWEEPS = 8, {"classes": 200, "settings": 25}
 # The laws that a quick run tries on every setting of every class.
 TELLING = (
     "test_padding",
@@ -25,7 +26,7 @@ COMMON = {
     "database": None,
     "suppress_health_check": [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
 }
-# The quick profile does not shrink: a failure repeats itself, and `--sweep` makes it small.
+# The quick profile does not shrink: a failure repeats itself, and a sweep makes it small.
 hypothesis.settings.register_profile(
     "quick",
     max_examples=QUICK,
@@ -33,32 +34,38 @@ hypothesis.settings.register_profile(
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
     **COMMON,
 )
-hypothesis.settings.register_profile("sweep", max_examples=SWEEP, print_blob=True, **COMMON)
+for sweep, examples in SWEEPS.items():
+    hypothesis.settings.register_profile(sweep, max_examples=examples, print_blob=True, **COMMON)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--sweep", action="store_true", help=f"try every law on {SWEEP} random examples, not on {QUICK}")
+    parser.addoption(
+        "--sweep",
+        choices=SWEEPS,
+        help=f"try every law on many random examples, not on {QUICK}: classes as they are, or all their other settings",
+    )
 
 
 def pytest_configure(config):
     # An explicit --hypothesis-profile wins: hypothesis loads it after this hook.
-    hypothesis.settings.load_profile("sweep" if config.getoption("--sweep") else "quick")
+    hypothesis.settings.load_profile(config.getoption("--sweep") or "quick")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave some settings to the sweep.
+    """Leave some settings to the sweeps.
 
-    TensorFlow tries those that are tried everywhere in every law, and all of them in the laws that tell most. Other
+    In a quick run TensorFlow tries those that are tried everywhere in every law, and all of them in the laws that tell most. Other
     backends, where compiling takes the time, try the defaults, and those tried everywhere in the laws that tell most.
     """
-    if config.getoption("--sweep"):
-        return
+    sweep = config.getoption("--sweep")
     first = keras.backend.backend() == "tensorflow"
 
     def is_left(item):
         case = getattr(item, "callspec", None) and item.callspec.params.get("case")
         if not hasattr(case, "everywhere"):
             return False
+        if sweep:
+            return bool(case.items) != (sweep == "settings")
         telling = item.originalname in TELLING
         tried = (telling or case.everywhere) if first else not case.items or (telling and case.everywhere)
         return not tried
