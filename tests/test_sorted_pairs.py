@@ -15,7 +15,7 @@ from tfrankloss import (
     RankNetLoss,
     functional,
 )
-from tfrankloss.functional import pairs
+from tfrankloss.functional import dense_pairs
 
 pytestmark = pytest.mark.backends
 
@@ -174,7 +174,7 @@ def test_blocks_of_rows_are_all_pairs(make, random, monkeypatch):
     at_once = values_and_gradient(make(), labels, scores, sample_weight=weights)
     # Blocks of 7 rows and of one.
     for at_a_time in (490, 60):
-        monkeypatch.setattr(pairs, "PAIRS_AT_ONCE", at_a_time)
+        monkeypatch.setattr(dense_pairs, "PAIRS_AT_ONCE", at_a_time)
         in_blocks = values_and_gradient(make(), labels, scores, sample_weight=weights)
         np.testing.assert_allclose(in_blocks[0], at_once[0], rtol=1e-5)
         np.testing.assert_allclose(in_blocks[1], at_once[1], rtol=1e-5, atol=1e-5 * np.abs(at_once[1]).max())
@@ -215,7 +215,7 @@ def test_no_tensor_holds_all_pairs(loss):
             shapes += [tensor.shape for operation in inner.get_operations() for tensor in operation.outputs]
     sizes = [shape.num_elements() for shape in shapes if shape.is_fully_defined()]
     assert len(sizes) > 50
-    assert max(sizes) <= batch * pairs.PAIRS_AT_ONCE < batch * length**2
+    assert max(sizes) <= batch * dense_pairs.PAIRS_AT_ONCE < batch * length**2
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import lists
+from tfrankloss.functional import lists, meetings
 
 Tensor = Any
 Transform = Callable[[Tensor], Tensor]
@@ -94,5 +94,15 @@ def dcg(gains: Tensor, ranks: Tensor, discount: Transform, k: int | None = None)
 
 def ideal_dcg(gains: Tensor, mask: Tensor, discount: Transform, k: int | None = None) -> Tensor:
     """The DCG (B,) of each list in the order of descending gain."""
-    sorted_gains = lists.take(ops.where(mask, gains, 0.0), lists.descending_order(gains, mask))
-    return dcg(sorted_gains, lists.places(gains), discount, k)
+    gains = ops.where(mask, gains, -float("inf"))
+    if lists.is_short(gains):
+        met = meetings.of_length(gains.shape[1])
+        first, second = met.of(gains, nobody=-float("inf"))
+        # Of two equal gains either may come first.
+        behind = ops.cast(first < second, gains.dtype)
+        ranks = 1.0 + met.totals((behind, 1.0 - behind))[0]
+    else:
+        # Ascending: the last place is the first one by gain.
+        gains = ops.sort(gains, axis=1)
+        ranks = ops.flip(lists.places(gains), axis=1)
+    return dcg(ops.where(ops.isfinite(gains), gains, 0.0), ranks, discount, k)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from tfrankloss import errors
+from tfrankloss.functional import meetings
 
 Tensor = Any
 
@@ -165,14 +166,18 @@ def places(like: Tensor) -> Tensor:
     return ops.cast(ops.arange(1, ops.shape(like)[1] + 1), like.dtype)[None, :]
 
 
+def is_short(values: Tensor) -> bool:
+    """Whether lists (B, L) are known to be so short that comparing all items takes less time than sorting them."""
+    return values.shape[1] is not None and values.shape[1] <= SHORT
+
+
 def mean_ranks(labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
     """The place (B, L) of each item by descending score, from 1; padding comes last.
 
     Of equal scores the smaller label comes first: what is not decided yet counts as decided wrongly. Items of equal
     score and label share the mean of their places, so that the order of the input never matters.
     """
-    length = scores.shape[1]
-    if length is not None and length <= SHORT:
+    if is_short(scores):
         return _counted_ranks(labels, scores, mask)
     by_label = ops.argsort(ops.where(mask, labels, float("inf")), axis=1)
     order = take(by_label, descending_order(take(scores, by_label), take(mask, by_label)))
@@ -183,12 +188,16 @@ def mean_ranks(labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
 
 def _counted_ranks(labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
     """``mean_ranks`` by counting, which takes less time than sorting as long as lists are short."""
-    labels, scores = (ops.where(mask, values, -float("inf")) for values in (labels, scores))
-    own, others = scores[:, :, None], scores[:, None, :]
-    tied = ops.equal(others, own)
-    above = ops.logical_or(others > own, ops.logical_and(tied, labels[:, None, :] < labels[:, :, None]))
-    same = ops.logical_and(tied, ops.equal(labels[:, None, :], labels[:, :, None]))
-    return 0.5 + ops.sum(ops.cast(above, scores.dtype), axis=2) + ops.sum(ops.cast(same, scores.dtype), axis=2) / 2
+    met = meetings.of_length(scores.shape[1])
+    lowest = -float("inf")
+    (label, other_label), (score, other_score) = (
+        met.of(ops.where(mask, values, lowest), nobody=lowest) for values in (labels, scores)
+    )
+    tied = ops.equal(score, other_score)
+    below = ops.logical_or(score < other_score, ops.logical_and(tied, label > other_label))
+    at_most = ops.logical_or(below, ops.logical_and(tied, ops.equal(label, other_label)))
+    passed = (ops.cast(below, scores.dtype) + ops.cast(at_most, scores.dtype)) / 2
+    return 1.0 + met.totals((passed, 1.0 - passed))[0]
 
 
 class TieGroups(NamedTuple):

@@ -10,12 +10,17 @@ from keras import ops
 
 from tfrankloss import errors
 from tfrankloss.functional import lists, sorted_pairs
-from tfrankloss.functional.lambda_weights import PairWeight
-from tfrankloss.functional.pairs import (
+from tfrankloss.functional.dense_pairs import (
     LOGISTIC,
     SOFT_ZERO_ONE,
     SQUARE,
     GapLoss,
+    PairRule,
+    slopes_over_pairs,
+    sum_over_pairs,
+)
+from tfrankloss.functional.lambda_weights import PairWeight
+from tfrankloss.functional.pairs import (
     by_sorting,
     check_method,
     check_pairs,
@@ -23,9 +28,6 @@ from tfrankloss.functional.pairs import (
     items_of,
     pair_losses,
     reduce_pairs,
-    slopes_over_pairs,
-    sum_over_pairs,
-    weigher,
 )
 
 Tensor = Any
@@ -143,7 +145,7 @@ def rank_net_lambdas(
         _, lambdas = sorted_pairs.losses_and_slopes(compared, scores, mask, sorted_pairs.LOGISTIC)
     else:
         items = items_of(labels, scores, mask, lambda_weight)._replace(labels=compared)
-        lambdas = slopes_over_pairs(items, LOGISTIC, weigher(ties, lambda_weight), ops.ones_like(scores))
+        lambdas = slopes_over_pairs(items, LOGISTIC, PairRule(ties, lambda_weight))
     return reduce_pairs(lambdas, compared, mask, ties, pair_reduction)
 
 
@@ -300,7 +302,7 @@ def pairwise_mse_loss(
         losses = _squares_of_gaps(surplus, compared, mask, ties)
     else:
         items = items_of(labels, scores, mask, lambda_weight)._replace(labels=compared, scores=surplus)
-        losses = sum_over_pairs(items, SQUARE, weigher(ties, lambda_weight))
+        losses = sum_over_pairs(items, SQUARE, PairRule(ties, lambda_weight))
     return reduce_pairs(losses, compared, mask, ties, pair_reduction)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import gains, lists, sorted_pairs
-from tfrankloss.functional.pairs import METHODS, GapLoss, by_sorting, items_of, sum_over_pairs, weigher
+from tfrankloss.functional import dense_pairs, gains, lists, sorted_pairs
+from tfrankloss.functional.pairs import METHODS, by_sorting
 
 Tensor = Any
 
@@ -50,12 +50,7 @@ def smooth_ranks(
     _, scores, mask = lists.prepare(ops.zeros_like(scores), scores, mask)
     if by_sorting(method, scores.shape[1]):
         return sorted_pairs.smooth_ranks(scores, mask, temperature)
-    standing_above = GapLoss(
-        lambda gaps: ops.sigmoid(-gaps / temperature),
-        lambda gaps: -ops.sigmoid(gaps / temperature) * ops.sigmoid(-gaps / temperature) / temperature,
-    )
-    items = items_of(ops.zeros_like(scores), scores, mask, None)
-    return ops.where(mask, 1.0 + sum_over_pairs(items, standing_above, weigher("all")), 1.0)
+    return dense_pairs.smooth_ranks(scores, mask, temperature)
 
 
 def approx_ndcg_loss(

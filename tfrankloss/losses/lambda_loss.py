@@ -109,6 +109,8 @@ class NDCGLoss1LambdaWeight(_LambdaLossWeight):
         0.99684
     """
 
+    symmetric = False
+
     def __init__(self, k: int | None = None, gain: Gain = "exponential", discount: Gain = "log2"):
         super().__init__(k, gain, discount, k=k, gain=gain, discount=discount)
 

@@ -30,7 +30,13 @@ class LambdaWeight(abc.ABC):
 
     Args:
         **settings: The arguments of the subclass, kept for the config.
+
+    Attributes:
+        symmetric: Whether ``pair_weights`` is the same when its items are exchanged, which spares losses the trouble
+            of putting the better one first.
     """
+
+    symmetric = False
 
     def __init__(self, **settings: Any):
         self.settings = settings
@@ -76,6 +82,8 @@ class LabelDiffLambdaWeight(LambdaWeight):
         3.978588
     """
 
+    symmetric = True
+
     def __init__(self) -> None:
         super().__init__()
 
@@ -105,6 +113,8 @@ class PrecisionLambdaWeight(LambdaWeight):
         1.90132
     """
 
+    symmetric = True
+
     def __init__(self, k: int = 10, threshold: float = 1.0):
         errors.check_positive_integer("k", k)
         errors.check_number("threshold", threshold)
@@ -129,6 +139,8 @@ class DiscountedLambdaWeight(LambdaWeight):
 
     normalized = False
     times_list_size = True
+
+    symmetric = True
 
     def __init__(self, k: Any, gain: Any, discount: Any, /, **settings: Any):
         errors.check_positive_integer("k", k, optional=True)

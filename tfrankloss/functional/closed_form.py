@@ -1,0 +1,46 @@
+"""Losses whose gradient is known in closed form."""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+from tfrankloss.functional import lists
+
+Tensor = Any
+
+
+def losses_with_slopes(
+    scores: Tensor,
+    mask: Tensor,
+    losses_and_slopes: Callable[[Tensor], tuple[Tensor, Tensor]],
+    weighed_slopes: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Losses of items that all hang on all scores of their list, (B, L), with their gradient.
+
+    Items of a list mostly weigh the same, and then the gradient is known as soon as the losses are.
+
+    Args:
+        scores: (B, L) scores.
+        mask: (B, L) booleans, False at padding.
+        losses_and_slopes: A function of the scores that gives the losses, and the gradient of their sum, (B, L).
+        weighed_slopes: A function of the scores and of weights (B, L), 0 at padding, that gives the gradient of the
+            sum of the losses times the weights.
+    """
+
+    @ops.custom_gradient
+    def losses(scores):
+        values, slopes = losses_and_slopes(scores)
+
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+            largest = ops.max(ops.where(mask, upstream, lists.LOWEST), axis=1, keepdims=True, initial=lists.LOWEST)
+            return ops.cond(
+                ops.all(ops.logical_or(ops.equal(upstream, largest), ops.logical_not(mask))),
+                lambda: ops.where(mask, largest, 0.0) * slopes,
+                lambda: weighed_slopes(scores, ops.where(mask, upstream, 0.0)),
+            )
+
+        return values, gradient
+
+    return losses(scores)

@@ -1,0 +1,305 @@
+"""Sums over pairs of items, every pair by itself: for any loss of gaps, any labels and any lambda weight.
+
+Every two items of a short list meet once. The pairs of long lists are taken in blocks of rows, so that never more than
+``PAIRS_AT_ONCE`` of a list exist at a time.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from tfrankloss.functional import closed_form, lists, meetings, sorted_pairs
+from tfrankloss.functional.lambda_weights import PairWeight, RankedItems
+
+Tensor = Any
+GapFunction = Callable[[Tensor], Tensor]
+
+# Pairs of one list that may exist at once: all those of 256 items.
+PAIRS_AT_ONCE = 2**16
+
+
+class GapLoss(NamedTuple):
+    """The loss of a pair as a function of its score gap d = s_i - s_j, where i is the better item.
+
+    Attributes:
+        value: The loss.
+        gradient: Its derivative.
+        form: The same by kernels of sorted scores, where there are such.
+    """
+
+    value: GapFunction
+    gradient: GapFunction
+    form: sorted_pairs.GapForm | None = None
+
+
+def _softplus(values: Tensor) -> Tensor:
+    """log(1 + exp(x)), in less time than ``ops.softplus`` takes on TensorFlow."""
+    return ops.maximum(values, 0.0) + ops.log1p(ops.exp(-ops.abs(values)))
+
+
+LOGISTIC = GapLoss(lambda gaps: _softplus(-gaps), lambda gaps: -ops.sigmoid(-gaps), sorted_pairs.LOGISTIC)
+SOFT_ZERO_ONE = GapLoss(
+    lambda gaps: ops.sigmoid(-gaps),
+    lambda gaps: -ops.sigmoid(gaps) * ops.sigmoid(-gaps),
+    sorted_pairs.SOFT_ZERO_ONE,
+)
+SQUARE = GapLoss(ops.square, lambda gaps: 2 * gaps)
+
+
+class Items(NamedTuple):
+    """Items as pairs see them, each field (B, L) or a view that broadcasts against others.
+
+    Attributes:
+        scores: The scores.
+        labels: The labels.
+        mask: False at padding.
+        places: The number of each item in its list.
+        gains: What a lambda weight takes an item for; like the labels where there is none.
+        ranks: Its present place for a lambda weight; like the labels where there is none.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    mask: Tensor
+    places: Tensor
+    gains: Tensor
+    ranks: Tensor
+
+    def rows(self) -> "Items":
+        """As the first items (B, L, 1) of pairs."""
+        return Items(*(values[:, :, None] for values in self))
+
+    def columns(self) -> "Items":
+        """As the second items (B, 1, L) of pairs."""
+        return Items(*(values[:, None, :] for values in self))
+
+
+class PairRule(NamedTuple):
+    """Which two items are a pair, and how much it weighs.
+
+    Attributes:
+        ties: "skip" leaves items of equal label out; "half" counts each unordered pair of them once, half of it from
+            either side; "all" counts every pair of two items from either side, whatever their labels; "other" that of
+            items with different labels.
+        lambda_weight: What the weights are multiplied with.
+    """
+
+    ties: str
+    lambda_weight: PairWeight | None = None
+
+    def weights(self, first: Items, second: Items) -> Tensor:
+        """The weight of each pair of which the first item is the better one; 0 where the two are no pair."""
+        two = ops.logical_and(first.mask, second.mask)
+        dtype = first.scores.dtype
+        if self.ties == "skip":
+            weights = ops.cast(ops.logical_and(two, first.labels > second.labels), dtype)
+        elif self.ties == "other":
+            weights = ops.cast(ops.logical_and(two, ops.not_equal(first.labels, second.labels)), dtype)
+        else:
+            two = ops.logical_and(two, ops.not_equal(first.places, second.places))
+            weights = ops.cast(two, dtype)
+            if self.ties == "half":
+                share = ops.cast(first.labels > second.labels, dtype) + ops.cast(first.labels >= second.labels, dtype)
+                weights = weights * share / 2
+        return weights if self.lambda_weight is None else weights * self.pair_weights(first, second)
+
+    def pair_weights(self, first: Items, second: Items) -> Tensor:
+        """The lambda weight of each pair of which the first item is the better one."""
+        weight: PairWeight = self.lambda_weight
+        return weight.pair_weights(RankedItems(first.gains, first.ranks), RankedItems(second.gains, second.ranks))
+
+
+def sum_over_pairs(items: Items, gap_loss: GapLoss, rule: PairRule) -> Tensor:
+    """For each item i the sum over j of weight_ij * gap_loss(s_i - s_j), (B, L).
+
+    Args:
+        items: The items, of which the scores alone get a gradient.
+        gap_loss: The loss of a score gap.
+        rule: Which two are a pair, and its weight.
+    """
+    items = items._replace(gains=ops.stop_gradient(items.gains), ranks=ops.stop_gradient(items.ranks))
+    if _is_short(items):
+        return closed_form.losses_with_slopes(
+            items.scores,
+            items.mask,
+            lambda scores: _Met(items._replace(scores=scores), gap_loss, rule).losses_and_slopes(),
+            lambda scores, weights: _Met(items._replace(scores=scores), gap_loss, rule).weighed_slopes(weights),
+        )
+
+    @ops.custom_gradient
+    def losses(scores):
+        moved = items._replace(scores=scores)
+
+        def gradient(*args, upstream=None):
+            return _block_slopes(moved, gap_loss, rule, args[0] if upstream is None else upstream)
+
+        return _block_values(moved, gap_loss, rule), gradient
+
+    return losses(items.scores)
+
+
+def slopes_over_pairs(items: Items, gap_loss: GapLoss, rule: PairRule) -> Tensor:
+    """The gradient (B, L) of the sum of ``sum_over_pairs``."""
+    if _is_short(items):
+        return _Met(items, gap_loss, rule).losses_and_slopes()[1]
+    return _block_slopes(items, gap_loss, rule, ops.ones_like(items.scores))
+
+
+def _is_short(items: Items) -> bool:
+    length = items.scores.shape[1]
+    return length is not None and length**2 <= PAIRS_AT_ONCE
+
+
+def smooth_ranks(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """1/2 plus the sum of sigmoid((s_j - s_i) / T) over all items j, for each item i, (B, L); 1 at padding."""
+
+    def standing_above(gaps):
+        return ops.sigmoid(-gaps / temperature)
+
+    def slope(gaps):
+        return standing_above(gaps) * standing_above(-gaps) / -temperature
+
+    # A number for places, which only ask whether two items are one.
+    places = ops.broadcast_to(lists.places(scores), ops.shape(scores))
+    items = Items(scores, places, mask, places, places, places)
+    if not _is_short(items):
+        return ops.where(mask, 1.0 + sum_over_pairs(items, GapLoss(standing_above, slope), PairRule("all")), 1.0)
+    met = meetings.of_length(scores.shape[1])
+    two = ops.cast(ops.logical_and(*met.of(mask)), scores.dtype)
+
+    @ops.custom_gradient
+    def ranks(scores):
+        first, second = met.of(scores)
+        gaps = first - second
+        above = standing_above(gaps) * two
+
+        def gradient(*args, upstream=None):
+            of_first, of_second = met.of(args[0] if upstream is None else upstream)
+            slopes = slope(gaps) * two * (of_first - of_second)
+            return met.totals((slopes, -slopes))[0]
+
+        return 1.0 + met.totals((above, two - above))[0], gradient
+
+    return ops.where(mask, ranks(scores), 1.0)
+
+
+class _Met:
+    """Every two items of short lists, as they meet.
+
+    Args:
+        items: The items.
+        gap_loss: The loss of a score gap.
+        rule: Which two are a pair, and its weight.
+    """
+
+    def __init__(self, items: Items, gap_loss: GapLoss, rule: PairRule):
+        self.gap_loss = gap_loss
+        self.meetings = meetings.of_length(items.scores.shape[1])
+        self.one_sided = rule.ties == "skip"
+        needed = [*("scores", "mask", "labels"), *(("gains", "ranks") if rule.lambda_weight is not None else ())]
+        met = {name: self.meetings.of(getattr(items, name)) for name in needed}
+        # Two that meet are never one and the same.
+        met["places"] = (0, 1)
+        first, second = (
+            Items(**{name: met.get(name, met["labels"])[side] for name in Items._fields}) for side in (0, 1)
+        )
+        self.gaps = first.scores - second.scores
+        if self.one_sided:
+            self._turn(first, second, rule)
+        else:
+            self.weights = rule.weights(first, second), rule.weights(second, first)
+
+    def _turn(self, first: Items, second: Items, rule: PairRule) -> None:
+        """Let gaps be those of the better item to the other one, and 0 where neither is better."""
+        two = ops.logical_and(first.mask, second.mask)
+        dtype = self.gaps.dtype
+        self.better = ops.cast(ops.logical_and(two, first.labels > second.labels), dtype)
+        self.worse = ops.cast(ops.logical_and(two, first.labels < second.labels), dtype)
+        self.signs = self.better - self.worse
+        self.gaps = self.signs * self.gaps
+        self.pair_weights = None
+        if rule.lambda_weight is not None:
+            if not getattr(rule.lambda_weight, "symmetric", False):
+                first, second = (
+                    one._replace(
+                        gains=ops.where(self.worse > 0, other.gains, one.gains),
+                        ranks=ops.where(self.worse > 0, other.ranks, one.ranks),
+                    )
+                    for one, other in ((first, second), (second, first))
+                )
+            self.pair_weights = rule.pair_weights(first, second)
+            self.signs = self.signs * self.pair_weights
+
+    def losses_and_slopes(self) -> list[Tensor]:
+        """The loss of the pairs of which each item is the better one, and the gradient of the sum of all, (B, L)."""
+        if not self.one_sided:
+            of_first, of_second = self.weights
+            losses = of_first * self.gap_loss.value(self.gaps), of_second * self.gap_loss.value(-self.gaps)
+            slopes = self._slopes(of_first, of_second)
+            return self.meetings.totals(losses, (slopes, -slopes))
+        losses = self.gap_loss.value(self.gaps)
+        if self.pair_weights is not None:
+            losses = losses * self.pair_weights
+        losses = losses * self.better, losses * self.worse
+        slopes = self.signs * self.gap_loss.gradient(self.gaps)
+        return self.meetings.totals(losses, (slopes, -slopes))
+
+    def weighed_slopes(self, weights: Tensor) -> Tensor:
+        """The gradient (B, L) of the sum of the losses times ``weights`` (B, L)."""
+        of_first, of_second = self.meetings.of(weights)
+        if not self.one_sided:
+            slopes = self._slopes(self.weights[0] * of_first, self.weights[1] * of_second)
+        else:
+            slopes = self.signs * self.gap_loss.gradient(self.gaps) * ops.where(self.worse > 0, of_second, of_first)
+        return self.meetings.totals((slopes, -slopes))[0]
+
+    def _slopes(self, of_first: Tensor, of_second: Tensor) -> Tensor:
+        """The slope of two losses of each meeting, thus weighed, in the score of the first item."""
+        return of_first * self.gap_loss.gradient(self.gaps) - of_second * self.gap_loss.gradient(-self.gaps)
+
+
+def _block_values(items: Items, gap_loss: GapLoss, rule: PairRule) -> Tensor:
+    second = items.columns()
+
+    def of_block(block):
+        first = Items(*block)
+        return ops.sum(rule.weights(first, second) * gap_loss.value(first.scores - second.scores), axis=2)
+
+    return _joined(ops.map(of_block, tuple(map(_rows_in_blocks, items))), items.scores)
+
+
+def _block_slopes(items: Items, gap_loss: GapLoss, rule: PairRule, upstream: Tensor) -> Tensor:
+    second = items.columns()
+    blocks = tuple(map(_rows_in_blocks, (*items, upstream)))
+
+    def add_block(number, state):
+        of_first, of_second = state
+        *block, of_losses = (ops.take(values, number, axis=0) for values in blocks)
+        first = Items(*block)
+        slopes = rule.weights(first, second) * gap_loss.gradient(first.scores - second.scores) * of_losses
+        of_first = ops.slice_update(of_first, (number, 0, 0), ops.sum(slopes, axis=2)[None])
+        return of_first, of_second + ops.sum(slopes, axis=1)
+
+    start = ops.zeros_like(blocks[0][:, :, :, 0]), ops.zeros_like(items.scores)
+    of_first, of_second = ops.fori_loop(0, ops.shape(blocks[0])[0], add_block, start)
+    return _joined(of_first, items.scores) - of_second
+
+
+def _rows_in_blocks(values: Tensor) -> Tensor:
+    """(B, L) as blocks (n, B, R, 1) of rows, the last one filled up with its last item, or False where it is a mask."""
+    batch, length = ops.shape(values)
+    static = values.shape[1]
+    height = 32 if static is None else max(1, PAIRS_AT_ONCE // static)
+    missing = (height - length % height) % height
+    last = values[:, -1:]
+    last = ops.zeros_like(last) if keras.backend.standardize_dtype(values.dtype) == "bool" else last
+    filled = ops.concatenate([values, ops.broadcast_to(last, (batch, missing))], axis=1)
+    return ops.transpose(ops.reshape(filled, (batch, (length + missing) // height, height, 1)), (1, 0, 2, 3))
+
+
+def _joined(blocks: Tensor, like: Tensor) -> Tensor:
+    """Blocks (n, B, R) as lists again, (B, L) as ``like`` is."""
+    blocks = ops.transpose(blocks, (1, 0, 2))
+    return ops.reshape(blocks, (ops.shape(like)[0], -1))[:, : ops.shape(like)[1]]
