@@ -54,8 +54,9 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     """Leave some settings to the sweeps.
 
-    In a quick run TensorFlow tries those that are tried everywhere in every law, and all of them in the laws that tell most. Other
-    backends, where compiling takes the time, try the defaults, and those tried everywhere in the laws that tell most.
+    In a quick run TensorFlow tries those that are tried everywhere in every law, and all of them in the laws that tell
+    most. Other backends, where compiling takes the time, try the defaults, and those tried everywhere in the laws that
+    tell most.
     """
     sweep = config.getoption("--sweep")
     first = keras.backend.backend() == "tensorflow"

@@ -1,6 +1,6 @@
 """Losses whose gradient is known in closed form."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras import ops
@@ -13,7 +13,7 @@ Tensor = Any
 def losses_with_slopes(
     scores: Tensor,
     mask: Tensor,
-    losses_and_slopes: Callable[[Tensor], tuple[Tensor, Tensor]],
+    losses_and_slopes: Callable[[Tensor], Sequence[Tensor]],
     weighed_slopes: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     """Losses of items that all hang on all scores of their list, (B, L), with their gradient.

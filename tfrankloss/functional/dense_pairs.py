@@ -107,7 +107,7 @@ class PairRule(NamedTuple):
 
     def pair_weights(self, first: Items, second: Items) -> Tensor:
         """The lambda weight of each pair of which the first item is the better one."""
-        weight: PairWeight = self.lambda_weight
+        weight: Any = self.lambda_weight
         return weight.pair_weights(RankedItems(first.gains, first.ranks), RankedItems(second.gains, second.ranks))
 
 
@@ -198,8 +198,11 @@ class _Met:
         self.gap_loss = gap_loss
         self.meetings = meetings.of_length(items.scores.shape[1])
         self.one_sided = rule.ties == "skip"
-        needed = [*("scores", "mask", "labels"), *(("gains", "ranks") if rule.lambda_weight is not None else ())]
-        met = {name: self.meetings.of(getattr(items, name)) for name in needed}
+        met: dict[str, Any] = {name: self.meetings.of(getattr(items, name)) for name in ("scores", "mask", "labels")}
+        if rule.lambda_weight is not None:
+            met["gains"] = self.meetings.of(items.gains)
+            # No rank is below 1, and discounts may be infinite there.
+            met["ranks"] = self.meetings.of(items.ranks, nobody=1)
         # Two that meet are never one and the same.
         met["places"] = (0, 1)
         first, second = (

@@ -6,6 +6,8 @@ at padding. Everything here works on tensors of any Keras backend, with static o
 
 from typing import Any, NamedTuple
 
+import keras
+import numpy as np
 from keras import ops
 
 from tfrankloss import errors
@@ -19,6 +21,8 @@ LOWEST = -1e37
 LARGEST_SCORE = 1e30
 # Lists of up to this many items are faster to compare item by item than to sort.
 SHORT = 64
+# Whole labels below this are grades, of which there are few.
+GRADES = 5
 # Suffix sums run over blocks of this many places: pairs inside a block, then pairs of blocks.
 BLOCK = 32
 
@@ -54,9 +58,21 @@ def prepare(
         mask = ops.convert_to_tensor(mask, dtype="bool")
         errors.check_same_shape("mask", mask.shape, "scores", scores.shape[:2])
         valid = ops.logical_and(valid, mask)
-    of_scores = valid if columns is None else valid[:, :, None]
-    scores = ops.clip(ops.where(of_scores, scores, ops.zeros_like(scores)), -LARGEST_SCORE, LARGEST_SCORE)
-    return ops.where(valid, labels, ops.zeros_like(labels)), scores, valid
+    return ops.where(valid, labels, 0.0), clean(scores, valid), valid
+
+
+def clean(scores: Tensor, mask: Tensor) -> Tensor:
+    """Scores (B, L) or (B, L, C) within ``LARGEST_SCORE``, 0 at padding; those beyond it keep their gradient."""
+    mask = mask if len(scores.shape) == 2 else mask[:, :, None]
+
+    @ops.custom_gradient
+    def cleaned(scores):
+        def gradient(*args, upstream=None):
+            return ops.where(mask, args[0] if upstream is None else upstream, 0.0)
+
+        return ops.clip(ops.where(mask, scores, 0.0), -LARGEST_SCORE, LARGEST_SCORE), gradient
+
+    return cleaned(scores)
 
 
 def prepare_subtopics(labels: Tensor, scores: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -141,6 +157,28 @@ def masked_log_softmax(values: Tensor, mask: Tensor) -> Tensor:
     return ops.where(mask, values - masked_logsumexp(values, mask), 0.0)
 
 
+def descending_places(grades: Tensor, mask: Tensor) -> Tensor:
+    """The index (B, L) of each item in its list in descending order of its grade, padding last, ties in input order.
+
+    What ``descending_order`` undoes. Grades of web search, whole numbers from 0 to 4, are counted, in less time than
+    sorting takes.
+    """
+    counted = ops.all(ops.logical_and(ops.equal(grades, ops.floor(grades)), grades < GRADES))
+
+    def by_counting():
+        numbers = ops.where(mask, GRADES - 1 - ops.cast(grades, "int32"), GRADES)
+        is_of = ops.cast(ops.equal(numbers[None], ops.arange(GRADES + 1)[:, None, None]), "float32")
+        sizes = ops.sum(is_of, axis=2, keepdims=True)
+        better = ops.cumsum(sizes, axis=0) - sizes
+        return ops.cast(ops.sum(is_of * (sums_before(is_of) + better), axis=0), "int32")
+
+    def by_sorting():
+        order = descending_order(grades, mask)
+        return put_back(ops.broadcast_to(ops.arange(ops.shape(order)[1])[None, :], ops.shape(order)), order)
+
+    return ops.cond(counted, by_counting, by_sorting)
+
+
 def descending_order(keys: Tensor, mask: Tensor) -> Tensor:
     """Indices (B, L) that sort each list by descending key, padding last, equal keys in input order.
 
@@ -152,13 +190,29 @@ def descending_order(keys: Tensor, mask: Tensor) -> Tensor:
 
 
 def take(values: Tensor, order: Tensor) -> Tensor:
-    """``values`` (B, L) in the order of the indices ``order`` (B, L)."""
-    return ops.take_along_axis(values, order, axis=1)
+    """``values`` (B, L) or (B, L, C) in the order of the indices ``order`` (B, L)."""
+    shape = ops.shape(values)
+    flat = ops.reshape(values, (shape[0] * shape[1], *shape[2:]))
+    return ops.reshape(ops.take(flat, flat_places(order), axis=0), shape)
 
 
 def put_back(values: Tensor, order: Tensor) -> Tensor:
-    """The reverse of ``take``: values in sorted order back at the places they came from."""
-    return take(values, ops.argsort(order, axis=1))
+    """The reverse of ``take``: values (B, L) or (B, L, C) in sorted order back at the places they came from."""
+    shape, places = ops.shape(values), flat_places(order)
+    flat = ops.reshape(values, (shape[0] * shape[1], *shape[2:]))
+    if keras.backend.standardize_dtype(values.dtype) == "float64":
+        # Keras' sums of segments go through float32 on torch.
+        put = ops.scatter(places[:, None], flat, ops.shape(flat))
+    else:
+        # Every place gets one value: as the sum of one it is there sooner than by a scatter.
+        put = ops.segment_sum(flat, places, num_segments=shape[0] * shape[1])
+    return ops.reshape(put, shape)
+
+
+def flat_places(order: Tensor) -> Tensor:
+    """Indices (B, L) into lists as indices (B * L,) into all places of the batch."""
+    batch, length = ops.shape(order)
+    return ops.reshape(ops.cast(order, "int32") + length * ops.arange(batch, dtype="int32")[:, None], (-1,))
 
 
 def places(like: Tensor) -> Tensor:
@@ -307,6 +361,23 @@ def suffix_logsumexp(values: Tensor, mask: Tensor) -> LogSum:
     largest = ops.maximum(inside.largest, behind.largest)
     excess = log_add((inside.largest - largest) + inside.excess, (behind.largest - largest) + behind.excess)
     return LogSum(*(ops.reshape(part, (batch, -1))[:, :length] for part in (largest, excess)))
+
+
+def sums_before(values: Tensor, behind: bool = False) -> Tensor:
+    """The sum (..., L) of all values of a list before each place, or behind it; nothing is subtracted."""
+    *outer, length = ops.shape(values)
+    missing = (BLOCK - length % BLOCK) % BLOCK
+    filled = ops.concatenate([values, ops.zeros((*outer, missing), dtype=values.dtype)], axis=-1)
+    blocks = ops.reshape(filled, (*outer, (length + missing) // BLOCK, BLOCK))
+    before = np.triu(np.ones((BLOCK, BLOCK)), k=1)
+    inside = ops.matmul(blocks, ops.convert_to_tensor(before.T if behind else before, dtype=values.dtype))
+    totals = ops.sum(blocks, axis=-1)
+    if behind:
+        totals = ops.flip(totals, axis=-1)
+    totals = ops.cumsum(ops.concatenate([ops.zeros_like(totals[..., :1]), totals[..., :-1]], axis=-1), axis=-1)
+    if behind:
+        totals = ops.flip(totals, axis=-1)
+    return ops.reshape(inside + totals[..., None], ops.shape(filled))[..., :length]
 
 
 def lower_logsumexp(labels: Tensor, values: Tensor, mask: Tensor) -> LogSum:

@@ -14,6 +14,8 @@ Tensor = Any
 
 TIES = ("exact", "breslow", "efron", "random", "position")
 SCORE_TRANSFORMS = ("exp", "identity")
+# Scores of a list that differ by less are summed as they are.
+LARGEST_RANGE = 30.0
 # The ratio form needs positive scores; others are moved here, where the logarithm is finite and the gradient 0.
 SMALLEST_RATIO_SCORE = 1e-30
 
@@ -79,13 +81,19 @@ def list_mle_loss(
     labels, scores, mask = lists.prepare(labels, scores, mask)
     if score_transform == "identity":
         scores = ops.log(ops.where(scores > SMALLEST_RATIO_SCORE, scores, SMALLEST_RATIO_SCORE))
-    order = _label_order(labels, mask, seed if ties == "random" else None)
+    if ties in ("random", "position"):
+        places = _label_places(labels, mask, seed if ties == "random" else None)
+        sorted_scores, sorted_mask = (
+            lists.put_back(scores, places),
+            lists.put_back(ops.cast(mask, scores.dtype), places) > 0,
+        )
+        weights = _place_weights(sorted_mask, top_k, discount, scores.dtype)
+        losses = lists.take(weights * _log_shares(sorted_scores, sorted_mask), places)
+        return ops.where(mask, losses, 0.0)
+    order = lists.descending_order(labels, mask)
     labels, scores, mask = (lists.take(values, order) for values in (labels, scores, mask))
     weights = _place_weights(mask, top_k, discount, scores.dtype)
-    if ties in ("random", "position"):
-        losses = weights * lists.suffix_logsumexp(scores, mask).over(scores)
-    else:
-        losses = _tied_losses(labels, scores, mask, weights, ties, top_k)
+    losses = _tied_losses(labels, scores, mask, weights, ties, top_k)
     return lists.put_back(ops.where(mask, losses, 0.0), order)
 
 
@@ -98,13 +106,54 @@ def check_list_mle(ties: Any, top_k: Any, discount: Any, score_transform: Any) -
     errors.check_choice("score_transform", score_transform, SCORE_TRANSFORMS)
 
 
-def _label_order(labels: Tensor, mask: Tensor, seed: Any) -> Tensor:
-    """The order of descending labels; ties by input order, or shuffled if there is a seed."""
+def _label_places(labels: Tensor, mask: Tensor, seed: Any) -> Tensor:
+    """The index (B, L) of each item by descending label; ties by input order, or shuffled if there is a seed."""
     if seed is None:
-        return lists.descending_order(labels, mask)
-    shuffled = ops.argsort(keras.random.uniform(ops.shape(labels), seed=seed), axis=1)
-    order = lists.descending_order(lists.take(labels, shuffled), lists.take(mask, shuffled))
-    return lists.take(shuffled, order)
+        return lists.descending_places(labels, mask)
+    shuffled = _shuffle(labels, seed)
+    places = lists.descending_places(lists.take(labels, shuffled), lists.take(mask, shuffled))
+    return lists.put_back(places, shuffled)
+
+
+def _shuffle(like: Tensor, seed: Any) -> Tensor:
+    """Indices (B, L) in a random order, each order as likely as any other.
+
+    The lists of a batch share one order and begin at a random place of it each: to sort one list takes no time.
+    """
+    batch, length = ops.shape(like)
+    draws = keras.random.uniform((batch + length,), seed=seed)
+    order = ops.cast(ops.argsort(draws[batch:]), "int32")
+    first = ops.cast(draws[:batch] * ops.cast(length, draws.dtype), "int32")
+    return (order[None, :] + first[:, None]) % length
+
+
+def _log_shares(scores: Tensor, mask: Tensor) -> Tensor:
+    """For sorted items log(sum of exp(score) from each one to the end) - score, (B, L); 0 at padding."""
+    scores = lists.centered(scores, mask)
+    lowest = ops.min(scores, initial=0.0)
+    # Beyond this, rounding of centered scores shows in the losses, and exp() of them underflows at some point.
+    return ops.cond(
+        lowest > -LARGEST_RANGE,
+        lambda: _log_shares_by_sums(scores, mask),
+        lambda: ops.where(mask, lists.suffix_logsumexp(scores, mask).over(scores), 0.0),
+    )
+
+
+def _log_shares_by_sums(scores: Tensor, mask: Tensor) -> Tensor:
+
+    @ops.custom_gradient
+    def losses(scores):
+        terms = ops.where(mask, ops.exp(scores), 0.0)
+        behind = lists.sums_before(terms, behind=True)
+        own = ops.where(mask, terms, 1.0)
+
+        def gradient(*args, upstream=None):
+            upstream = ops.where(mask, args[0] if upstream is None else upstream, 0.0)
+            return terms * lists.sums_before(upstream / (own + behind)) - upstream * behind / (own + behind)
+
+        return ops.log1p(behind / own), gradient
+
+    return losses(scores)
 
 
 def _place_weights(mask: Tensor, top_k: int | None, discount: Any, dtype: str) -> Tensor:

@@ -9,7 +9,6 @@ different labels log L of them.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -45,8 +44,7 @@ class Digit(NamedTuple):
         sums = ops.cumsum(weights, axis=1) - weights
         if self.runs is None:
             return sums
-        first = ops.cast(self.runs.first, "int32")[:, :, None] - 1
-        return sums - ops.take_along_axis(sums, ops.broadcast_to(first, ops.shape(sums)), axis=1)
+        return sums - lists.take(sums, ops.cast(self.runs.first, "int32") - 1)
 
     def total(self, weights: Tensor) -> Tensor:
         """The sum of ``weights`` (B, L, C) over the run of each place, in a shape that broadcasts to theirs."""
@@ -67,8 +65,8 @@ def sum_over_digits(labels: Tensor, scores: Tensor, mask: Tensor, of_digit: Call
     """
     grades = ops.where(mask, _grades(labels, mask), -1)
     by_score = lists.descending_order(scores, mask)
-    scores, grades = take(ops.stack([_filled(scores, mask), ops.cast(grades, scores.dtype)], axis=2), by_score)
-    grades = ops.cast(grades, "int32")
+    both = lists.take(ops.stack([_filled(scores, mask), ops.cast(grades, scores.dtype)], axis=2), by_score)
+    scores, grades = both[:, :, 0], ops.cast(both[:, :, 1], "int32")
     mask = grades >= 0
     top = ops.max(grades, initial=0)
     unit = ops.while_loop(lambda unit: unit * BASE <= top, lambda unit: unit * BASE, ops.ones((), "int32"))
@@ -87,41 +85,14 @@ def sum_over_digits(labels: Tensor, scores: Tensor, mask: Tensor, of_digit: Call
         worse, better = (ops.matmul(own, ops.convert_to_tensor(pairs, own.dtype)) for pairs in (below, below.T))
         groups = None if runs is None else lists.tie_groups(runs, ops.ones_like(runs, dtype="bool"))
         sums = of_digit(Digit(kernels.blocks_of(sorted_scores, runs), orders, own, worse, better, groups))
-        return sums if prefix is None else put_back(sums, order)
+        return sums if prefix is None else lists.put_back(sums, order)
 
     def next_digit(unit, total):
         # Padding has a run of its own, behind all others.
         return unit // BASE, total + of_unit(unit // BASE, ops.where(mask, ops.floor_divide(grades, unit), top + 1))
 
     _, total = ops.while_loop(lambda unit, _: unit > 1, next_digit, (unit, of_unit(unit, None)))
-    return put_back(total, by_score)
-
-
-def take(values: Tensor, order: Tensor) -> tuple[Tensor, ...]:
-    """The channels of values (B, L, C), each (B, L) in the order of the indices (B, L)."""
-    batch, length, channels = ops.shape(values)
-    taken = ops.take(ops.reshape(values, (batch * length, channels)), _flat_places(order), axis=0)
-    taken = ops.reshape(taken, (batch, length, channels))
-    return tuple(taken[:, :, channel] for channel in range(channels))
-
-
-def put_back(values: Tensor, order: Tensor) -> Tensor:
-    """Values (B, L, C) in sorted order back at the places they came from."""
-    batch, length, channels = ops.shape(values)
-    flat, places = ops.reshape(values, (batch * length, channels)), _flat_places(order)
-    if keras.backend.standardize_dtype(values.dtype) == "float64":
-        # Keras' sums of segments go through float32 on torch.
-        put = ops.scatter(places[:, None], flat, (batch * length, channels))
-    else:
-        # Every place gets one value: as the sum of one it is there sooner than by a scatter.
-        put = ops.segment_sum(flat, places, num_segments=batch * length)
-    return ops.reshape(put, ops.shape(values))
-
-
-def _flat_places(order: Tensor) -> Tensor:
-    """Indices (B, L) into lists as indices (B * L,) into all places of the batch."""
-    batch, length = ops.shape(order)
-    return ops.reshape(ops.cast(order, "int32") + length * ops.arange(batch, dtype="int32")[:, None], (-1,))
+    return lists.put_back(total, by_score)
 
 
 def _filled(scores: Tensor, mask: Tensor) -> Tensor:
@@ -139,7 +110,7 @@ def _grades(labels: Tensor, mask: Tensor) -> Tensor:
         ordered = lists.take(labels, order)
         steps = ops.cast(ops.not_equal(ordered[:, 1:], ordered[:, :-1]), "int32")
         numbers = ops.concatenate([ops.zeros_like(order[:, :1], dtype="int32"), ops.cumsum(steps, axis=1)], axis=1)
-        return put_back(numbers[:, :, None], order)[:, :, 0]
+        return lists.put_back(numbers, order)
 
     return ops.cond(small, lambda: ops.cast(labels, "int32"), numbered)
 
@@ -233,8 +204,8 @@ def smooth_ranks(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
             channels = ops.concatenate([items, items * lists.take(upstream, order)[:, :, None]], axis=2)
             (slopes,) = kernels.kernel_sums(blocks, channels, [kernels.Term(kernels.SIGMOID_SLOPE)])
             total = slopes[:, :, 1] * items[:, :, 0] - channels[:, :, 1] * slopes[:, :, 0]
-            return put_back(total[:, :, None] / temperature, order)[:, :, 0]
+            return lists.put_back(total / temperature, order)
 
-        return put_back(values[:, :, None], order)[:, :, 0], gradient
+        return lists.put_back(values, order), gradient
 
     return ranks(scores)
