@@ -4,6 +4,7 @@ A loss is anything called as ``loss(y_true, y_pred, sample_weight)`` that gives 
 can be put through the same checks.
 """
 
+import hypothesis
 import keras
 import numpy as np
 from backend import central_differences, compiled, to_numpy, values_and_gradient
@@ -91,7 +92,10 @@ def check_item_weights(loss, batch, weights):
     wide = np.broadcast_to(weights[:, None], batch.y_true.shape)
     found, found_gradient = values_and_gradient(loss, *batch, sample_weight=wide)
     np.testing.assert_allclose(found, weights * values, **CLOSE)
-    np.testing.assert_allclose(found_gradient, spread(weights, gradient) * gradient, **CLOSE)
+    expected = spread(weights, gradient) * gradient
+    # What is left of large pulls up and down is rounded by their size.
+    tolerance = {**CLOSE, "atol": CLOSE["atol"] * max(1.0, np.abs(expected).max())}
+    np.testing.assert_allclose(found_gradient, expected, **tolerance)
 
 
 def check_zero_item_weight(loss, batch, weights, removed, junk):
@@ -147,7 +151,12 @@ def check_central_differences(loss, batch, values=None, step=1e-5):
 
     # A difference of values is rounded by their size, which grows with that of the gradient.
     atol = 1e-8 * max(1.0, np.abs(gradient).max())
-    np.testing.assert_allclose(gradient, central_differences(value, scores, step), rtol=1e-6, atol=atol)
+    expected = central_differences(value, scores, step)
+    if not np.allclose(gradient, expected, rtol=1e-6, atol=atol):
+        # The order by which pairs are weighed may change within a step: the shorter the step, the steeper that looks.
+        shorter = central_differences(value, scores, step / 4)
+        hypothesis.assume(np.allclose(expected, shorter, rtol=1e-2, atol=1e3 * atol))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=atol)
 
 
 def check_finite(loss, batch):

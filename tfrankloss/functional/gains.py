@@ -98,8 +98,8 @@ def ideal_dcg(gains: Tensor, mask: Tensor, discount: Transform, k: int | None = 
     if lists.is_short(gains):
         met = meetings.of_length(gains.shape[1])
         first, second = met.of(gains, nobody=-float("inf"))
-        # Of two equal gains either may come first.
-        behind = ops.cast(first < second, gains.dtype)
+        # Equal gains come in the order of the list.
+        behind = ops.cast(ops.where(met.turned, first <= second, first < second), gains.dtype)
         ranks = 1.0 + met.totals((behind, 1.0 - behind))[0]
     else:
         # Ascending: the last place is the first one by gain.

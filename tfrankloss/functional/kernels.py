@@ -39,14 +39,13 @@ class Kernel(NamedTuple):
     of_tensor: Callable[[Tensor], Tensor]
     of_array: Callable[[np.ndarray], np.ndarray]
 
-    def coefficients(self, dtype: str) -> np.ndarray:
-        """a_1, ..., a_K of the polynomial a_1 t + ... + a_K t^K that is the function."""
-        return _coefficients(self, dtype)
+    def coefficients(self, dtype: str, degree: int | None = None) -> np.ndarray:
+        """a_1, ..., a_K of the polynomial a_1 t + ... + a_K t^K that is the function; None for a K that is exact."""
+        return _coefficients(self, dtype, degree or DEGREES[dtype])
 
 
 @functools.cache
-def _coefficients(kernel: Kernel, dtype: str) -> np.ndarray:
-    degree = DEGREES[dtype]
+def _coefficients(kernel: Kernel, dtype: str, degree: int) -> np.ndarray:
     # Interpolating f(t) / t at Chebyshev nodes keeps the relative precision of small t.
     nodes = (np.cos((np.arange(degree) + 0.5) * np.pi / degree) + 1) / 2
     values, powers = kernel.of_array(nodes) / nodes, nodes[:, None] ** np.arange(degree)
@@ -108,7 +107,7 @@ def blocks_of(scores: Tensor, runs: Tensor | None = None, temperature: float = 1
     The temperature divides gaps and not scores, which may be large beside them and lose their digits.
     """
     length = ops.shape(scores)[1]
-    scores = _cut(scores, repeat_last=True)
+    scores = cut(scores, repeat_last=True)
     degree = DEGREES[keras.backend.standardize_dtype(scores.dtype)]
     gaps = ops.abs(scores[:, :, :, None] - scores[:, :, None, :]) / temperature
     distances = scores[:, :, :1] - scores, scores - scores[:, :, -1:]
@@ -116,7 +115,7 @@ def blocks_of(scores: Tensor, runs: Tensor | None = None, temperature: float = 1
         blocks = Blocks(scores, None, gaps, gaps, length, temperature)
         features = [_powers(distance / temperature, degree) for distance in distances]
     else:
-        blocks = Blocks(scores, _cut(runs, repeat_last=True), gaps, gaps, length, temperature)
+        blocks = Blocks(scores, cut(runs, repeat_last=True), gaps, gaps, length, temperature)
         # Gaps between runs mean nothing and may have any sign: they count as 0, and are left out afterwards.
         counted = blocks.in_run(0), blocks.in_run(-1)
         features = [
@@ -167,7 +166,7 @@ def kernel_sums(blocks: Blocks, weights: Tensor, terms: Sequence[Term]) -> list[
         weights: (B, L, C) weights w, 0 at padding.
         terms: The sums to take.
     """
-    inside = _cut(weights)
+    inside = cut(weights)
     moments = _moments(blocks, inside)
     degree = moments.shape[2] // 2
     dtype = keras.backend.standardize_dtype(weights.dtype)
@@ -189,7 +188,7 @@ def kernel_sums(blocks: Blocks, weights: Tensor, terms: Sequence[Term]) -> list[
         total = ops.matmul(pairs, inside) + across[:, :, :, number * channels : (number + 1) * channels]
         if term.gaps_above:
             total = total + _gaps_across(blocks, inside)
-        sums.append(_joined(total, blocks.length))
+        sums.append(joined(total, blocks.length))
     return sums
 
 
@@ -271,7 +270,7 @@ def _shifted(values: Tensor, shift: Any, upwards: bool) -> Tensor:
     return ops.where(exists, moved, ops.zeros_like(moved))
 
 
-def _cut(values: Tensor, repeat_last: bool = False) -> Tensor:
+def cut(values: Tensor, repeat_last: bool = False) -> Tensor:
     """(B, L, ...) as (B, n, T, ...), the last block filled up with zeros or with the last place."""
     batch, length, *others = ops.shape(values)
     missing = (BLOCK - length % BLOCK) % BLOCK
@@ -281,8 +280,8 @@ def _cut(values: Tensor, repeat_last: bool = False) -> Tensor:
     return ops.reshape(values, (batch, (length + missing) // BLOCK, BLOCK, *others))
 
 
-def _joined(values: Tensor, length: Any) -> Tensor:
-    """The reverse of ``_cut``."""
+def joined(values: Tensor, length: Any) -> Tensor:
+    """The reverse of ``cut``."""
     batch, count, places, *others = ops.shape(values)
     return ops.reshape(values, (batch, count * places, *others))[:, :length]
 

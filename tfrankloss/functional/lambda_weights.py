@@ -13,8 +13,8 @@ from keras import ops
 
 from tfrankloss import errors
 from tfrankloss.functional import lists
+from tfrankloss.functional.gains import DISCOUNTS, cutoff
 from tfrankloss.functional.gains import Transform as Discount
-from tfrankloss.functional.gains import cutoff
 
 Tensor = Any
 
@@ -39,6 +39,20 @@ class RankedItems(NamedTuple):
         return RankedItems(self.gains[:, None, :], self.ranks[:, None, :])
 
 
+class RankTerm(NamedTuple):
+    """A part of a lambda weight's factor of ranks: a product, for the upper and the lower item of a pair.
+
+    Attributes:
+        of_upper: A function of the upper rank, the smaller one; None for 1.
+        of_lower: A function of the lower rank; None for 1.
+        discount: The name of the discount d whose |d(n) - d(n + 1)| at a rank distance n is a factor; None for 1.
+    """
+
+    of_upper: Discount | None = None
+    of_lower: Discount | None = None
+    discount: str | None = None
+
+
 class PairWeight(Protocol):
     """What the pair engine asks of a lambda weight."""
 
@@ -47,6 +61,47 @@ class PairWeight(Protocol):
 
     def pair_weights(self, first: RankedItems, second: RankedItems) -> Tensor:
         """The weight of each pair, in the shape to which the two broadcast; ``first`` is the better item."""
+
+    def rank_terms(self) -> tuple[RankTerm, ...] | None:
+        """What the weight divided by the difference of the gains is the sum of; None where only pairs can tell."""
+
+
+def rank_distance_terms(discount: str, k: int | None) -> tuple[RankTerm, ...]:
+    """``rank_distance_factor`` in parts."""
+    return (RankTerm(of_upper=None if k is None else lambda ranks: cutoff(ranks, k), discount=discount),)
+
+
+def rank_distance_v2_terms(discount: str, k: int | None) -> tuple[RankTerm, ...]:
+    """``rank_distance_factor_v2`` in parts."""
+
+    def beyond(ranks: Tensor) -> Tensor:
+        return ops.where(ranks > k, 1 / (1 - DISCOUNTS[discount](ops.maximum(ranks, 2.0))), 1.0)
+
+    return (RankTerm(of_lower=None if k is None else beyond, discount=discount),)
+
+
+def swap_terms(discount: str, k: int | None) -> tuple[RankTerm, ...]:
+    """``swap_factor`` in parts: the upper rank has the larger discount."""
+
+    def discounted(ranks: Tensor) -> Tensor:
+        return DISCOUNTS[discount](ranks) * cutoff(ranks, k)
+
+    return RankTerm(of_upper=discounted), RankTerm(of_lower=lambda ranks: -discounted(ranks))
+
+
+def across_cutoff_terms(k: int) -> tuple[RankTerm, ...]:
+    """``across_cutoff_factor`` in parts."""
+    return (RankTerm(of_upper=lambda ranks: cutoff(ranks, k), of_lower=lambda ranks: 1 - cutoff(ranks, k)),)
+
+
+def times(factor: float, terms: tuple[RankTerm, ...]) -> tuple[RankTerm, ...]:
+    """The terms, each multiplied by a number; none for 0."""
+
+    def scaled(term: RankTerm) -> RankTerm:
+        of_upper = ops.ones_like if term.of_upper is None else term.of_upper
+        return term._replace(of_upper=lambda ranks: factor * of_upper(ranks))
+
+    return tuple(map(scaled, terms)) if factor not in (0, 1) else terms * int(factor)
 
 
 @runtime_checkable

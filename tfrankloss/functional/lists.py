@@ -174,7 +174,7 @@ def descending_places(grades: Tensor, mask: Tensor) -> Tensor:
 
     def by_sorting():
         order = descending_order(grades, mask)
-        return put_back(ops.broadcast_to(ops.arange(ops.shape(order)[1])[None, :], ops.shape(order)), order)
+        return put_back(indices(order), order)
 
     return ops.cond(counted, by_counting, by_sorting)
 
@@ -215,6 +215,11 @@ def flat_places(order: Tensor) -> Tensor:
     return ops.reshape(ops.cast(order, "int32") + length * ops.arange(batch, dtype="int32")[:, None], (-1,))
 
 
+def indices(like: Tensor) -> Tensor:
+    """The index (B, L) of each place of lists (B, L) in its list, from 0."""
+    return ops.broadcast_to(ops.arange(ops.shape(like)[1], dtype="int32")[None, :], ops.shape(like))
+
+
 def places(like: Tensor) -> Tensor:
     """The places 1, 2, ..., L as a (1, L) tensor of the dtype of ``like`` (B, L)."""
     return ops.cast(ops.arange(1, ops.shape(like)[1] + 1), like.dtype)[None, :]
@@ -233,11 +238,17 @@ def mean_ranks(labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
     """
     if is_short(scores):
         return _counted_ranks(labels, scores, mask)
-    by_label = ops.argsort(ops.where(mask, labels, float("inf")), axis=1)
+    order, ranks = ranking(labels, scores, mask)
+    return put_back(ranks, order)
+
+
+def ranking(labels: Tensor, scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices (B, L) that sort lists by ``mean_ranks``, and those ranks in sorted order."""
+    # From the last place by descending label to the first one, so that smaller labels come first.
+    by_label = put_back(indices(labels), ops.shape(labels)[1] - 1 - descending_places(labels, mask))
     order = take(by_label, descending_order(take(scores, by_label), take(mask, by_label)))
-    sorted_labels, sorted_scores, sorted_mask = (take(values, order) for values in (labels, scores, mask))
-    groups = tie_groups(sorted_scores, sorted_mask, sorted_labels)
-    return put_back(groups.first + (groups.size - 1) / 2, order)
+    groups = tie_groups(take(scores, order), take(mask, order), take(labels, order))
+    return order, groups.first + (groups.size - 1) / 2
 
 
 def _counted_ranks(labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ of round 1 and so on, each row beginning one player later.
 import functools
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 Tensor = Any
@@ -21,12 +22,17 @@ class Meetings:
 
     Args:
         length: The static length of the lists, L.
+
+    Attributes:
+        turned: (R, P, 1) whether the second item of a meeting stands before the first one in its list.
     """
 
     def __init__(self, length: int):
         self.length = length
         self.players = length + 1 - length % 2
         self.rounds = self.players // 2
+        rounds, players = np.arange(1, self.rounds + 1), np.arange(self.players)
+        self.turned = (rounds[:, None] + players[None, :] >= self.players)[:, :, None]
 
     def of(self, values: Tensor, nobody: Any = 0) -> tuple[Tensor, Tensor]:
         """Values (B, L) of the first item and of the second one of each meeting, (R, P, B) each.
@@ -36,9 +42,9 @@ class Meetings:
             nobody: The value of the player who is not there.
         """
         values = ops.transpose(values)
-        if self.players > self.length:
-            values = ops.concatenate([values, ops.full_like(values[:1], nobody)], axis=0)
         batch, row = ops.shape(values)[1], self.players + 1
+        if self.players > self.length:
+            values = ops.concatenate([values, ops.full((1, batch), nobody, dtype=values.dtype)], axis=0)
         copies = ops.tile(values, (self.rounds + 2, 1))
         first = ops.reshape(copies[: self.rounds * self.players], (self.rounds, self.players, batch))
         return first, ops.reshape(copies[row : row * (self.rounds + 1)], (self.rounds, row, batch))[:, :-1]
@@ -59,11 +65,13 @@ class Meetings:
 
     def _sum_of_second(self, values: Tensor) -> Tensor:
         batch = ops.shape(values)[2]
-        nobody = ops.zeros_like(values[:, :1])
-        values = ops.reshape(ops.concatenate([values, nobody], axis=1), (self.rounds * (self.players + 1), batch))
+        nobody = ops.zeros((1, batch), dtype=values.dtype)
+        values = ops.reshape(
+            ops.concatenate([values, ops.zeros_like(values[:, :1])], axis=1), (self.rounds * (self.players + 1), batch)
+        )
         # Row n belongs to player n + 1, counted around the list.
         missing = -(1 + self.rounds * (self.players + 1)) % self.players
-        values = ops.concatenate([nobody[0], values, ops.tile(nobody[0], (missing, 1))], axis=0)
+        values = ops.concatenate([nobody, values, ops.tile(nobody, (missing, 1))], axis=0)
         return ops.sum(ops.reshape(values, (-1, self.players, batch)), axis=0)
 
 

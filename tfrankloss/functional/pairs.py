@@ -5,17 +5,18 @@ Everything else is here, with the gradient in closed form. Pairs are taken in on
 
 - dense: every pair by itself, for any loss, any labels and any lambda weight;
 - sorted: by sums over sorted scores, in time that grows with L log L, for losses that have a ``GapForm``, where ties
-  are skipped and pairs have no weights.
+  are skipped and pairs have no weights or such as have ``rank_terms``.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import closed_form, lists, sorted_pairs
+from tfrankloss.functional import closed_form, lists, sorted_lambdas, sorted_pairs
 from tfrankloss.functional.dense_pairs import GapLoss, Items, PairRule, sum_over_pairs
-from tfrankloss.functional.lambda_weights import PairWeight, ranked_items
+from tfrankloss.functional.lambda_weights import PairWeight, RankTerm, ranked_items
 
 Tensor = Any
 
@@ -35,18 +36,28 @@ def check_pairs(pairs: Any, ties: Any, pair_reduction: Any) -> None:
 def check_method(method: Any, *, ties: str = "skip", lambda_weight: Any = None) -> None:
     """Raise unless pairs can be taken by ``method``."""
     errors.check_choice("method", method, METHODS)
-    if method == "sorted" and (ties != "skip" or lambda_weight is not None):
+    if method == "sorted" and not _is_sortable(ties, lambda_weight):
         raise ValueError(
-            '`method` must be "auto" or "dense" where ties count or pairs have weights. '
+            '`method` must be "auto" or "dense" where ties count or weights are known of single pairs only. '
             f"Received: method={method!r}, ties={ties!r}, lambda_weight={lambda_weight!r}"
         )
 
 
 def by_sorting(method: str, length: int | None, *, ties: str = "skip", lambda_weight: Any = None) -> bool:
     """Whether ``method`` sorts lists of this static length, or of any where it is None."""
-    if ties != "skip" or lambda_weight is not None:
+    if not _is_sortable(ties, lambda_weight):
         return False
-    return method == "sorted" or (method == "auto" and (length is None or length > lists.SHORT))
+    # Weighed sums need to know how far ranks may be apart.
+    long = length > lists.SHORT if length is not None else lambda_weight is None
+    return method == "sorted" or (method == "auto" and long)
+
+
+def _is_sortable(ties: str, lambda_weight: Any) -> bool:
+    return ties == "skip" and (lambda_weight is None or _rank_terms(lambda_weight) is not None)
+
+
+def _rank_terms(lambda_weight: Any) -> tuple[RankTerm, ...] | None:
+    return lambda_weight.rank_terms() if hasattr(lambda_weight, "rank_terms") else None
 
 
 def pair_losses(
@@ -70,7 +81,7 @@ def pair_losses(
     labels, scores, mask = lists.prepare(labels, scores, mask)
     compared = compared_labels(labels, pairs)
     if gap_loss.form and by_sorting(method, scores.shape[1], ties=ties, lambda_weight=lambda_weight):
-        losses = _sum_by_sorting(compared, scores, mask, gap_loss.form)
+        losses = _sum_by_sorting(labels, compared, scores, mask, gap_loss.form, lambda_weight)
     else:
         items = items_of(labels, scores, mask, lambda_weight)._replace(labels=compared)
         losses = sum_over_pairs(items, gap_loss, PairRule(ties, lambda_weight))
@@ -106,11 +117,40 @@ def reduce_pairs(losses: Tensor, labels: Tensor, mask: Tensor, ties: str, pair_r
     return losses / ops.maximum(number_of_pairs(labels, mask, ties), 1.0)[:, None]
 
 
-def _sum_by_sorting(labels: Tensor, scores: Tensor, mask: Tensor, form: sorted_pairs.GapForm) -> Tensor:
+def _sum_by_sorting(
+    labels: Tensor,
+    compared: Tensor,
+    scores: Tensor,
+    mask: Tensor,
+    form: sorted_pairs.GapForm,
+    lambda_weight: PairWeight | None,
+) -> Tensor:
     """The loss (B, L) of the pairs in which each item is the better one."""
-    return closed_form.losses_with_slopes(
-        scores,
-        mask,
-        lambda scores: sorted_pairs.losses_and_slopes(labels, scores, mask, form),
-        lambda scores, weights: sorted_pairs.weighed_slopes(labels, scores, mask, form, weights),
-    )
+    slopes = sorting(labels, compared, mask, form, lambda_weight)
+    return closed_form.losses_with_slopes(scores, mask, slopes, lambda scores, weights: slopes(scores, weights)[1])
+
+
+def sorting(
+    labels: Tensor, compared: Tensor, mask: Tensor, form: sorted_pairs.GapForm, lambda_weight: PairWeight | None
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """A function of scores, and of weights (B, L) of the losses in the slopes or None, that gives losses and slopes.
+
+    The losses (B, L) are those of the pairs in which each item is the better one, the slopes (B, L) the gradient of
+    their weighed sum.
+    """
+    if lambda_weight is None:
+
+        def unweighed(scores, weights=None):
+            if weights is None:
+                return sorted_pairs.losses_and_slopes(compared, scores, mask, form)
+            return ops.zeros_like(scores), sorted_pairs.weighed_slopes(compared, scores, mask, form, weights)
+
+        return unweighed
+
+    def weighed(scores, weights=None):
+        ranking = lists.ranking(labels, scores, mask)
+        item_gains = lambda_weight.item_gains(labels, mask)
+        terms = lambda_weight.rank_terms()
+        return sorted_lambdas.losses_and_slopes(compared, scores, mask, item_gains, ranking, terms, form, weights)
+
+    return weighed

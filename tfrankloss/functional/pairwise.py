@@ -28,6 +28,7 @@ from tfrankloss.functional.pairs import (
     items_of,
     pair_losses,
     reduce_pairs,
+    sorting,
 )
 
 Tensor = Any
@@ -142,7 +143,7 @@ def rank_net_lambdas(
     labels, scores, mask = lists.prepare(labels, scores, mask)
     compared = compared_labels(labels, pairs)
     if by_sorting(method, scores.shape[1], ties=ties, lambda_weight=lambda_weight):
-        _, lambdas = sorted_pairs.losses_and_slopes(compared, scores, mask, sorted_pairs.LOGISTIC)
+        _, lambdas = sorting(labels, compared, mask, sorted_pairs.LOGISTIC, lambda_weight)(scores)
     else:
         items = items_of(labels, scores, mask, lambda_weight)._replace(labels=compared)
         lambdas = slopes_over_pairs(items, LOGISTIC, PairRule(ties, lambda_weight))

@@ -14,6 +14,8 @@ Tensor = Any
 
 TIES = ("exact", "breslow", "efron", "random", "position")
 SCORE_TRANSFORMS = ("exp", "identity")
+# Whole labels below this leave room for the digits of a draw beside them.
+LARGEST_GRADE = 32
 # Scores of a list that differ by less are summed as they are.
 LARGEST_RANGE = 30.0
 # The ratio form needs positive scores; others are moved here, where the logarithm is finite and the gradient 0.
@@ -110,21 +112,19 @@ def _label_places(labels: Tensor, mask: Tensor, seed: Any) -> Tensor:
     """The index (B, L) of each item by descending label; ties by input order, or shuffled if there is a seed."""
     if seed is None:
         return lists.descending_places(labels, mask)
-    shuffled = _shuffle(labels, seed)
-    places = lists.descending_places(lists.take(labels, shuffled), lists.take(mask, shuffled))
-    return lists.put_back(places, shuffled)
+    draws = keras.random.uniform(ops.shape(labels), seed=seed)
+    whole = ops.all(ops.logical_and(ops.equal(labels, ops.floor(labels)), labels < LARGEST_GRADE))
 
+    def sorted_once():
+        # Draws stay below 1 by more than rounding, so that no item passes one of another grade.
+        return ops.argsort(ops.where(mask, ops.cast(0.999 * draws, labels.dtype) - labels, float("inf")), axis=1)
 
-def _shuffle(like: Tensor, seed: Any) -> Tensor:
-    """Indices (B, L) in a random order, each order as likely as any other.
+    def sorted_twice():
+        shuffled = ops.argsort(draws, axis=1)
+        return lists.take(shuffled, lists.descending_order(lists.take(labels, shuffled), lists.take(mask, shuffled)))
 
-    The lists of a batch share one order and begin at a random place of it each: to sort one list takes no time.
-    """
-    batch, length = ops.shape(like)
-    draws = keras.random.uniform((batch + length,), seed=seed)
-    order = ops.cast(ops.argsort(draws[batch:]), "int32")
-    first = ops.cast(draws[:batch] * ops.cast(length, draws.dtype), "int32")
-    return (order[None, :] + first[:, None]) % length
+    order = ops.cond(whole, sorted_once, sorted_twice)
+    return lists.put_back(lists.indices(order), order)
 
 
 def _log_shares(scores: Tensor, mask: Tensor) -> Tensor:

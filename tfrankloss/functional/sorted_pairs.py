@@ -24,34 +24,55 @@ class Digit(NamedTuple):
     """Lists sorted by prefix and descending score, as one digit sees them.
 
     Attributes:
-        blocks: The sorted lists.
+        scores: (B, L) sorted scores.
+        prefixes: (B, L) what the digits before this one are, ascending; None where they are the same in all the list.
         orders: Indices (B, L) that sort the lists, one after the other.
         own: (B, L, BASE) 1 at the digit of each item, all 0 at padding.
         worse: (B, L, BASE) 1 at the digits below it.
         better: (B, L, BASE) 1 at the digits above it.
-        runs: The places of equal prefix; None where that is the whole list.
     """
 
-    blocks: kernels.Blocks
+    scores: Tensor
+    prefixes: Tensor | None
     orders: tuple[Tensor, ...]
     own: Tensor
     worse: Tensor
     better: Tensor
-    runs: lists.TieGroups | None
+
+    def sort(self, values: Tensor) -> Tensor:
+        """Values (B, L) in the order of the sorted scores."""
+        for order in self.orders:
+            values = lists.take(values, order)
+        return values
+
+
+class Runs:
+    """Sums over the places of a list that have the same prefix.
+
+    Args:
+        digit: The sorted lists.
+    """
+
+    def __init__(self, digit: Digit):
+        self._groups = None
+        if digit.prefixes is not None:
+            self._groups = lists.tie_groups(digit.prefixes, ops.ones_like(digit.prefixes, dtype="bool"))
 
     def above(self, weights: Tensor) -> Tensor:
-        """The sum of ``weights`` (B, L, C) over the places above each one in its run."""
+        """The sum of ``weights`` (B, L, C) over the places above each one."""
         sums = ops.cumsum(weights, axis=1) - weights
-        if self.runs is None:
-            return sums
-        return sums - lists.take(sums, ops.cast(self.runs.first, "int32") - 1)
+        return sums if self._groups is None else sums - lists.take(sums, ops.cast(self._groups.first, "int32") - 1)
 
     def total(self, weights: Tensor) -> Tensor:
-        """The sum of ``weights`` (B, L, C) over the run of each place, in a shape that broadcasts to theirs."""
-        return ops.sum(weights, axis=1, keepdims=True) if self.runs is None else lists.group_sum(weights, self.runs)
+        """The sum of ``weights`` (B, L, C) over all places, in a shape that broadcasts to theirs."""
+        return (
+            ops.sum(weights, axis=1, keepdims=True) if self._groups is None else lists.group_sum(weights, self._groups)
+        )
 
 
-def sum_over_digits(labels: Tensor, scores: Tensor, mask: Tensor, of_digit: Callable[[Digit], Tensor]) -> Tensor:
+def sum_over_digits(
+    labels: Tensor, scores: Tensor, mask: Tensor, of_digit: Callable[[Digit], Tensor], order: Tensor | None = None
+) -> Tensor:
     """The sum over the digits of the labels of ``of_digit``, which gives (B, L, C) in sorted order.
 
     Args:
@@ -59,33 +80,35 @@ def sum_over_digits(labels: Tensor, scores: Tensor, mask: Tensor, of_digit: Call
         scores: (B, L) scores, clean at padding.
         mask: (B, L) booleans, False at padding.
         of_digit: What the pairs add that differ first at a digit.
+        order: Indices (B, L) that sort the lists by descending score, padding last; None for any such order.
 
     Returns:
         (B, L, C) in the order of the input.
     """
     grades = ops.where(mask, _grades(labels, mask), -1)
-    by_score = lists.descending_order(scores, mask)
+    by_score = lists.descending_order(scores, mask) if order is None else order
     both = lists.take(ops.stack([_filled(scores, mask), ops.cast(grades, scores.dtype)], axis=2), by_score)
     scores, grades = both[:, :, 0], ops.cast(both[:, :, 1], "int32")
     mask = grades >= 0
     top = ops.max(grades, initial=0)
     unit = ops.while_loop(lambda unit: unit * BASE <= top, lambda unit: unit * BASE, ops.ones((), "int32"))
 
-    def of_unit(unit, prefix):
+    def of_unit(unit, prefixes):
         """The sum of the digit worth ``unit``, in the order of descending scores."""
         orders: tuple[Tensor, ...] = (by_score,)
-        sorted_scores, sorted_grades, runs = scores, grades, None
-        if prefix is not None:
-            order = ops.argsort(prefix, axis=1)
+        sorted_scores, sorted_grades = scores, grades
+        if prefixes is not None:
+            order = ops.argsort(prefixes, axis=1)
             orders = by_score, order
-            sorted_scores, sorted_grades, runs = (lists.take(values, order) for values in (scores, grades, prefix))
+            sorted_scores, sorted_grades, prefixes = (
+                lists.take(values, order) for values in (scores, grades, prefixes)
+            )
         digits = ops.where(sorted_grades >= 0, ops.floor_divide(sorted_grades, unit) % BASE, -1)
         own = ops.one_hot(digits, BASE, dtype=scores.dtype)
         below = np.tri(BASE, k=-1)
         worse, better = (ops.matmul(own, ops.convert_to_tensor(pairs, own.dtype)) for pairs in (below, below.T))
-        groups = None if runs is None else lists.tie_groups(runs, ops.ones_like(runs, dtype="bool"))
-        sums = of_digit(Digit(kernels.blocks_of(sorted_scores, runs), orders, own, worse, better, groups))
-        return sums if prefix is None else lists.put_back(sums, order)
+        sums = of_digit(Digit(sorted_scores, prefixes, orders, own, worse, better))
+        return sums if prefixes is None else lists.put_back(sums, order)
 
     def next_digit(unit, total):
         # Padding has a run of its own, behind all others.
@@ -93,6 +116,24 @@ def sum_over_digits(labels: Tensor, scores: Tensor, mask: Tensor, of_digit: Call
 
     _, total = ops.while_loop(lambda unit, _: unit > 1, next_digit, (unit, of_unit(unit, None)))
     return lists.put_back(total, by_score)
+
+
+def only_digit(labels: Tensor, scores: Tensor, mask: Tensor, order: Tensor) -> Digit:
+    """The one digit of labels that are grades, whole numbers below ``BASE``, sorted by ``order``."""
+    sorted_grades = lists.take(ops.where(mask, labels, -1.0), order)
+    return _digit(lists.take(_filled(scores, mask), order), ops.cast(sorted_grades, "int32"), None, (order,))
+
+
+def are_grades(labels: Tensor) -> Tensor:
+    """Whether all labels are whole numbers below ``BASE``."""
+    return ops.all(ops.logical_and(ops.equal(labels, ops.floor(labels)), labels < BASE))
+
+
+def _digit(scores: Tensor, digits: Tensor, prefixes: Tensor | None, orders: tuple[Tensor, ...]) -> Digit:
+    own = ops.one_hot(digits, BASE, dtype=scores.dtype)
+    below = np.tri(BASE, k=-1)
+    worse, better = (ops.matmul(own, ops.convert_to_tensor(pairs, own.dtype)) for pairs in (below, below.T))
+    return Digit(scores, prefixes, orders, own, worse, better)
 
 
 def _filled(scores: Tensor, mask: Tensor) -> Tensor:
@@ -103,7 +144,6 @@ def _filled(scores: Tensor, mask: Tensor) -> Tensor:
 
 def _grades(labels: Tensor, mask: Tensor) -> Tensor:
     """The labels (B, L) as small integers in the same order: themselves, or their places among the distinct ones."""
-    small = ops.all(ops.logical_and(ops.equal(labels, ops.floor(labels)), labels < BASE))
 
     def numbered():
         order = ops.argsort(labels, axis=1)
@@ -112,7 +152,7 @@ def _grades(labels: Tensor, mask: Tensor) -> Tensor:
         numbers = ops.concatenate([ops.zeros_like(order[:, :1], dtype="int32"), ops.cumsum(steps, axis=1)], axis=1)
         return lists.put_back(numbers, order)
 
-    return ops.cond(small, lambda: ops.cast(labels, "int32"), numbered)
+    return ops.cond(are_grades(labels), lambda: ops.cast(labels, "int32"), numbered)
 
 
 class GapForm(NamedTuple):
@@ -149,10 +189,11 @@ def losses_and_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: GapFor
             kernels.Term(form.value, signed=not form.grows, gaps_above=form.grows),
             kernels.Term(form.slope, signed=form.grows),
         ]
-        values, slopes = kernels.kernel_sums(digit.blocks, digit.own, terms)
-        above = digit.above(digit.own)
+        runs = Runs(digit)
+        values, slopes = kernels.kernel_sums(kernels.blocks_of(digit.scores, digit.prefixes), digit.own, terms)
+        above = runs.above(digit.own)
         if form.grows:
-            below = digit.total(digit.own) - above - digit.own
+            below = runs.total(digit.own) - above - digit.own
             slopes = digit.worse * (slopes - above) + digit.better * (slopes + below)
         else:
             values, slopes = above - values, (digit.better - digit.worse) * slopes
@@ -167,16 +208,14 @@ def weighed_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: GapForm, 
     weights = ops.where(mask, weights, 0.0)
 
     def of_digit(digit):
-        own_weights = weights
-        for order in digit.orders:
-            own_weights = lists.take(own_weights, order)
-        own_weights = own_weights[:, :, None]
+        runs, blocks = Runs(digit), kernels.blocks_of(digit.scores, digit.prefixes)
+        own_weights = digit.sort(weights)[:, :, None]
         channels = ops.concatenate([digit.own, digit.own * own_weights], axis=2)
-        (slopes,) = kernels.kernel_sums(digit.blocks, channels, [kernels.Term(form.slope, signed=form.grows)])
+        (slopes,) = kernels.kernel_sums(blocks, channels, [kernels.Term(form.slope, signed=form.grows)])
         as_better, as_worse = slopes[:, :, :BASE], slopes[:, :, BASE:]
         if form.grows:
-            above = digit.above(channels)
-            below = digit.total(channels) - above - channels
+            above = runs.above(channels)
+            below = runs.total(channels) - above - channels
             as_better, as_worse = as_better - above[:, :, :BASE], as_worse + below[:, :, BASE:]
         else:
             as_better = -as_better

@@ -42,6 +42,9 @@ class NDCGLambdaWeightV2(DiscountedLambdaWeight):
     def rank_factor(self, first: Tensor, second: Tensor) -> Tensor:
         return forms.rank_distance_factor_v2(first, second, self._discount, self._k)
 
+    def rank_terms(self) -> tuple[forms.RankTerm, ...] | None:
+        return None if self._separable is None else forms.rank_distance_v2_terms(self._separable, self._k)
+
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
 class YetiDCGLambdaWeight(DiscountedLambdaWeight):
@@ -147,6 +150,9 @@ class NDCGLoss2LambdaWeight(_LambdaLossWeight):
     def rank_factor(self, first: Tensor, second: Tensor) -> Tensor:
         return forms.rank_distance_factor(first, second, self._discount, self._k)
 
+    def rank_terms(self) -> tuple[forms.RankTerm, ...] | None:
+        return None if self._separable is None else forms.rank_distance_terms(self._separable, self._k)
+
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
 class NDCGLoss2PlusPlusLambdaWeight(_LambdaLossWeight):
@@ -177,3 +183,9 @@ class NDCGLoss2PlusPlusLambdaWeight(_LambdaLossWeight):
         by_distance = forms.rank_distance_factor(first, second, self._discount, self._k)
         by_swapping = forms.swap_factor(first, second, self._discount, self._k)
         return self.settings["mu"] * by_distance + by_swapping
+
+    def rank_terms(self) -> tuple[forms.RankTerm, ...] | None:
+        if self._separable is None:
+            return None
+        by_distance = forms.rank_distance_terms(self._separable, self._k)
+        return forms.times(self.settings["mu"], by_distance) + forms.swap_terms(self._separable, self._k)

@@ -53,6 +53,13 @@ class LambdaWeight(abc.ABC):
         """The weight of each pair, in the shape to which the two broadcast; ``first`` is the better item."""
         return ops.abs(first.gains - second.gains) * self.rank_factor(first.ranks, second.ranks)
 
+    def rank_terms(self) -> tuple[forms.RankTerm, ...] | None:
+        """``rank_factor`` in parts by which long lists are summed without their pairs; None where there are no such.
+
+        Only for gains that never fall as labels rise, so that their difference needs no absolute value.
+        """
+        return None
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.settings.items())})"
 
@@ -93,6 +100,9 @@ class LabelDiffLambdaWeight(LambdaWeight):
     def rank_factor(self, first: Tensor, second: Tensor) -> Tensor:
         return ops.ones_like(first)
 
+    def rank_terms(self) -> tuple[forms.RankTerm, ...]:
+        return (forms.RankTerm(),)
+
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
 class PrecisionLambdaWeight(LambdaWeight):
@@ -126,6 +136,9 @@ class PrecisionLambdaWeight(LambdaWeight):
     def rank_factor(self, first: Tensor, second: Tensor) -> Tensor:
         return forms.across_cutoff_factor(first, second, self.settings["k"])
 
+    def rank_terms(self) -> tuple[forms.RankTerm, ...]:
+        return forms.across_cutoff_terms(self.settings["k"])
+
 
 class DiscountedLambdaWeight(LambdaWeight):
     """Base of the weights for a sum of discounted gains, in pairwise losses and in those of the softmax family.
@@ -146,6 +159,9 @@ class DiscountedLambdaWeight(LambdaWeight):
         errors.check_positive_integer("k", k, optional=True)
         self._gain, self._discount = gain_forms.get_gain(gain), gain_forms.get_discount(discount)
         self._k = k
+        # The name of the discount, if it and the gains are known to be monotone.
+        named = isinstance(discount, str) and isinstance(gain, str)
+        self._separable: str | None = discount if named else None
         super().__init__(**settings)
 
     def item_gains(self, labels: Tensor, mask: Tensor) -> Tensor:
@@ -176,6 +192,13 @@ class _MixedLambdaWeight(DiscountedLambdaWeight):
         by_distance = forms.rank_distance_factor(first, second, self._discount, self._k)
         by_swapping = forms.swap_factor(first, second, self._discount, self._k)
         return (1 - self._by_swapping) * by_distance + self._by_swapping * by_swapping
+
+    def rank_terms(self) -> tuple[forms.RankTerm, ...] | None:
+        if self._separable is None:
+            return None
+        by_distance = forms.rank_distance_terms(self._separable, self._k)
+        by_swapping = forms.swap_terms(self._separable, self._k)
+        return forms.times(1 - self._by_swapping, by_distance) + forms.times(self._by_swapping, by_swapping)
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
@@ -277,6 +300,7 @@ class MRRLambdaWeight(_MixedLambdaWeight):
             smooth_fraction,
             threshold=threshold,
         )
+        self._separable = "reciprocal"
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")

@@ -56,9 +56,7 @@ def rank_relevance(
 
 def above(values: Tensor, groups: lists.TieGroups) -> Tensor:
     """The sum of sorted ``values`` (B, L) or (B, L, C) over the places above each place's run, at every place of it."""
-    start = ops.cast(groups.first, "int32") - 1
-    start = start if len(values.shape) == 2 else start[:, :, None]
-    return lists.take(ops.cumsum(values, axis=1) - values, start)
+    return lists.take(ops.cumsum(values, axis=1) - values, ops.cast(groups.first, "int32") - 1)
 
 
 def shared_discounts(ranking: Ranking, discount: gains.Transform, k: int | None) -> Tensor:

@@ -104,7 +104,7 @@ def alpha_dcg(
     list_weights = ratio(ops.sum(weights * covers, axis=1), ops.sum(covers, axis=1))
     ranking = rank(scores, mask)
     discounts = discount(ranking.ranks) * gains.cutoff(ranking.ranks, k)
-    labels, weighed = (lists.take(part, ranking.order[:, :, None]) for part in (labels, labels * weights[:, :, None]))
+    labels, weighed = (lists.take(part, ranking.order) for part in (labels, labels * weights[:, :, None]))
     gain = _expected_gains(labels, weighed, ranking, 1.0 - alpha)
     return ratio(ops.sum(discounts * gain, axis=1), list_weights) + ranking.fault
 
