@@ -150,7 +150,7 @@ def sorting(
     def weighed(scores, weights=None):
         ranking = lists.ranking(labels, scores, mask)
         item_gains = lambda_weight.item_gains(labels, mask)
-        terms = lambda_weight.rank_terms()
+        terms = _rank_terms(lambda_weight) or ()
         return sorted_lambdas.losses_and_slopes(compared, scores, mask, item_gains, ranking, terms, form, weights)
 
     return weighed

@@ -19,7 +19,7 @@ from tfrankloss.functional.lambda_weights import RankTerm
 
 Tensor = Any
 
-# Powers of t between blocks: the decay of rank distances is no more precise than this.
+# Powers of t between blocks for a factor of the rank distance, which itself is no more precise than these.
 DEGREE = 6
 
 
@@ -175,7 +175,8 @@ class _Blocks(NamedTuple):
 def _blocks_of(scores: Tensor, ranks: Tensor, runs: Tensor | None, no_ties: Tensor) -> _Blocks:
     runs = None if runs is None else kernels.cut(runs, repeat_last=True)
     length = ops.shape(scores)[1]
-    return _Blocks(*(kernels.cut(values, repeat_last=True) for values in (scores, ranks)), runs, length, no_ties)
+    scores, ranks = (kernels.cut(values, repeat_last=True) for values in (scores, ranks))
+    return _Blocks(scores, ranks, runs, length, no_ties)
 
 
 def _sums(
@@ -193,21 +194,21 @@ def _sums(
     dtype = keras.backend.standardize_dtype(blocks.scores.dtype)
     length = blocks.length if isinstance(blocks.length, int) else 2**20
     decay = decays.CONSTANT if discount is None else decays.decay(discount, length)
-    terms = len(decay.rates)
+    terms, degree = len(decay.rates), kernels.DEGREES[dtype] if discount is None else DEGREE
     of_above, of_below = kernels.cut(of_above), kernels.cut(of_below)
 
     from_first = _features(
-        blocks.scores[:, :, :1] - blocks.scores, blocks.ranks - blocks.ranks[:, :, :1], blocks.in_run(0), decay
+        blocks.scores[:, :, :1] - blocks.scores, blocks.ranks - blocks.ranks[:, :, :1], blocks.in_run(0), decay, degree
     )
     distances = (blocks.scores - blocks.scores[:, :, -1:]) * blocks.in_run(-1)
-    from_last = _features(distances, blocks.ranks[:, :, -1:] - blocks.ranks, blocks.in_run(-1), decay)
+    from_last = _features(distances, blocks.ranks[:, :, -1:] - blocks.ranks, blocks.in_run(-1), decay, degree)
     own_gaps = ops.matmul(from_last.of_ranks, of_above * distances[:, :, :, None])
     from_above, gaps_above = _carried(blocks, decay, from_last.moments(of_above), own_gaps)
     from_below, _ = _carried(blocks, decay, from_first.moments(of_below), None)
 
     weights = decay.weights.astype(dtype)[:, None]
     value, slope = (
-        np.outer(kernel.coefficients(dtype, DEGREE), weights).reshape(-1, 1).astype(dtype)
+        np.outer(kernel.coefficients(dtype, degree), weights).reshape(-1, 1).astype(dtype)
         for kernel in (form.value, form.slope)
     )
 
@@ -249,7 +250,7 @@ class _Features(NamedTuple):
         return ops.concatenate([ops.matmul(features, channels) for features in self], axis=2)
 
 
-def _features(distances: Tensor, steps: Tensor, counted: Any, decay: decays.Decay) -> _Features:
+def _features(distances: Tensor, steps: Tensor, counted: Any, decay: decays.Decay, degree: int) -> _Features:
     """The features of score distances and rank distances, (B, n, T) both; ``counted`` is 1 or 0, (B, n, T) or 1."""
     distances, steps = distances * counted, steps * counted
     by_rank = ops.exp(-steps[:, :, None, :] * decay.rates[:, None].astype(keras.backend.standardize_dtype(steps.dtype)))
@@ -257,7 +258,7 @@ def _features(distances: Tensor, steps: Tensor, counted: Any, decay: decays.Deca
         by_rank = by_rank * counted[:, :, None, :]
     power = ops.exp(-distances)[:, :, None, :]
     powers = [by_rank * power]
-    while len(powers) < DEGREE:
+    while len(powers) < degree:
         powers.append(powers[-1] * power)
     return _Features(by_rank, ops.concatenate(powers, axis=2))
 
@@ -293,9 +294,9 @@ def _carried(
         if same is not None:
             same = ops.cast(same, dtype)
             distance, steps = distance * same, steps * same
-        powers = ops.cast(ops.arange(DEGREE + 1), dtype)[:, None]
+        powers = ops.cast(ops.arange(own.shape[2] // terms), dtype)[:, None]
         exponents = distance[:, :, None, None] * powers + steps[:, :, None, None] * decay.rates.astype(dtype)
-        factors = ops.reshape(ops.exp(-exponents), (*ops.shape(distance), (DEGREE + 1) * terms, 1))
+        factors = ops.reshape(ops.exp(-exponents), (*ops.shape(distance), own.shape[2], 1))
         return distance[:, :, None, None], factors if same is None else factors * same[:, :, None, None]
 
     same_before, same_inside = (
@@ -338,7 +339,7 @@ def _inside(blocks: _Blocks, discount: str | None, form: sorted_pairs.GapForm) -
     if blocks.runs is not None:
         below = ops.where(ops.equal(blocks.runs[:, :, :, None], blocks.runs[:, :, None, :]), below, 0.0)
     gaps = ops.abs(blocks.scores[:, :, None, :] - blocks.scores[:, :, :, None])
-    one = below
+    one = ops.broadcast_to(below, ops.shape(gaps))
     if discount is not None:
         places = np.arange(kernels.BLOCK)
         in_order = ops.convert_to_tensor(places[:, None] - places[None, :], dtype=dtype)

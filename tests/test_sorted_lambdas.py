@@ -1,0 +1,115 @@
+"""Lambda weights over sorted scores: against all pairs one by one, and the exponentials that they are made of."""
+
+import numpy as np
+import pytest
+from backend import NAME, values_and_gradient
+from test_sorted_pairs import labels_of, padded, scores_of
+
+import tfrankloss
+from tfrankloss.functional import decays
+
+pytestmark = pytest.mark.backends
+
+WEIGHTS = [
+    tfrankloss.LabelDiffLambdaWeight(),
+    tfrankloss.NDCGLambdaWeight(),
+    tfrankloss.NDCGLambdaWeight(k=10, gain="linear", smooth_fraction=0.25),
+    tfrankloss.MRRLambdaWeight(threshold=2.0),
+    tfrankloss.PrecisionLambdaWeight(k=20),
+    tfrankloss.NDCGLambdaWeightV2(k=7),
+    tfrankloss.NDCGLoss2PlusPlusLambdaWeight(),
+]
+NDCG = WEIGHTS[1]
+LENGTH = 150
+LOSSES = {"logistic": tfrankloss.RankNetLoss, "zero-one": tfrankloss.PairwiseSoftZeroOneLoss}
+_made = {}
+
+
+def losses(cls, weight, method):
+    """One object each, so that it is compiled once."""
+    return _made.setdefault((cls, weight, method), cls(lambda_weight=weight, method=method, reduction=None))
+
+
+def check(cls, weight, labels, scores, sample_weight=None, of_values=2e-5, of_slopes=1e-4):
+    """Sums over sorted scores are those over all pairs, one by one."""
+    (values, slopes), (expected, expected_slopes) = (
+        values_and_gradient(losses(cls, weight, method), labels, scores, sample_weight=sample_weight)
+        for method in ("sorted", "dense")
+    )
+    np.testing.assert_allclose(values, expected, rtol=of_values, atol=1e-6 * np.abs(expected).max() + 1e-30)
+    largest = np.abs(expected_slopes).max(axis=1, keepdims=True)
+    assert (np.abs(slopes - expected_slopes) <= of_slopes * largest + 1e-30).all()
+    np.testing.assert_array_equal(slopes[labels < 0], 0)
+
+
+@pytest.mark.parametrize("weight", WEIGHTS, ids=str)
+def test_every_weight(weight, random):
+    labels = padded(labels_of("grades", random, (3, LENGTH)), random)
+    for scores in ("usual", "tied"):
+        check(tfrankloss.RankNetLoss, weight, labels, scores_of(scores, random, labels))
+
+
+@pytest.mark.parametrize("scores", ["equal", "near", "usual", "tied", "wide", "converged"])
+@pytest.mark.parametrize("labels", ["grades", "31 grades", "clicks", "real", "one grade"])
+def test_labels_and_scores(labels, scores, random):
+    labels = padded(labels_of(labels, random, (3, LENGTH)), random)
+    check(tfrankloss.RankNetLoss, NDCG, labels, scores_of(scores, random, labels))
+
+
+@pytest.mark.parametrize("form", LOSSES)
+@pytest.mark.parametrize("labels", ["grades", "real"])
+def test_item_weights(form, labels, random):
+    labels = padded(labels_of(labels, random, (3, LENGTH)), random)
+    weights = (random.integers(1, 9, labels.shape) / 4).astype("float32")
+    for weight in (NDCG, WEIGHTS[2]):
+        check(LOSSES[form], weight, labels, scores_of("usual", random, labels), weights)
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 700])
+def test_lengths(length, random):
+    labels = padded(labels_of("grades", random, (4, length)), random)
+    check(tfrankloss.RankNetLoss, NDCG, labels, scores_of("usual", random, labels))
+
+
+def test_long_lists_are_sorted_by_default(random):
+    labels = padded(labels_of("grades", random, (2, LENGTH)), random)
+    scores = scores_of("usual", random, labels)
+    by_default, by_sorting = (
+        values_and_gradient(losses(tfrankloss.RankNetLoss, NDCG, method), labels, scores)
+        for method in ("auto", "sorted")
+    )
+    np.testing.assert_array_equal(by_default[1], by_sorting[1])
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        tfrankloss.YetiDCGLambdaWeight(),
+        tfrankloss.NDCGLoss1LambdaWeight(),
+        tfrankloss.NDCGLambdaWeight(gain=lambda labels: -labels),
+        tfrankloss.NDCGLambdaWeight(discount=lambda ranks: 1 / (1 + ranks)),
+    ],
+    ids=["neighbors", "NDCG-Loss1", "falling gain", "unnamed discount"],
+)
+def test_weights_known_of_single_pairs_only(weight, random):
+    with pytest.raises(ValueError, match="or weights are known of single pairs only"):
+        tfrankloss.RankNetLoss(lambda_weight=weight, method="sorted")
+    labels = padded(labels_of("grades", random, (2, LENGTH)), random)
+    scores = scores_of("usual", random, labels)
+    by_default, dense = (
+        values_and_gradient(losses(tfrankloss.RankNetLoss, weight, method), labels, scores)
+        for method in ("auto", "dense")
+    )
+    np.testing.assert_array_equal(by_default[1], dense[1])
+
+
+@pytest.mark.skipif(NAME != "tensorflow", reason="NumPy alone")
+@pytest.mark.parametrize("length", [1, 100, 1000, 4000, 100_000, 1_000_000])
+@pytest.mark.parametrize("discount", decays.DISCOUNTS)
+def test_decays(discount, length):
+    distances = np.concatenate([np.arange(2, 400) / 2, np.geomspace(1, length, 5000)])
+    distances = distances[distances <= length]
+    lost = decays.DISCOUNTS[discount](distances) - decays.DISCOUNTS[discount](distances + 1)
+    found = decays.decay(discount, length)
+    assert (found.weights > 0).all() and (found.rates > 0).all()
+    np.testing.assert_allclose(found.at(distances), lost, rtol=3e-4)
