@@ -30,7 +30,7 @@ def losses(cls, weight, method):
     return _made.setdefault((cls, weight, method), cls(lambda_weight=weight, method=method, reduction=None))
 
 
-def check(cls, weight, labels, scores, sample_weight=None, of_values=2e-5, of_slopes=1e-4):
+def check(cls, weight, labels, scores, sample_weight=None, of_values=1e-4, of_slopes=1e-4):
     """Sums over sorted scores are those over all pairs, one by one."""
     (values, slopes), (expected, expected_slopes) = (
         values_and_gradient(losses(cls, weight, method), labels, scores, sample_weight=sample_weight)
@@ -42,7 +42,8 @@ def check(cls, weight, labels, scores, sample_weight=None, of_values=2e-5, of_sl
     np.testing.assert_array_equal(slopes[labels < 0], 0)
 
 
-@pytest.mark.parametrize("weight", WEIGHTS, ids=str)
+# Compiling takes the time; the parts of a rank factor are the same on every backend.
+@pytest.mark.parametrize("weight", WEIGHTS if NAME == "tensorflow" else WEIGHTS[2:4], ids=str)
 def test_every_weight(weight, random):
     labels = padded(labels_of("grades", random, (3, LENGTH)), random)
     for scores in ("usual", "tied"):
@@ -61,11 +62,10 @@ def test_labels_and_scores(labels, scores, random):
 def test_item_weights(form, labels, random):
     labels = padded(labels_of(labels, random, (3, LENGTH)), random)
     weights = (random.integers(1, 9, labels.shape) / 4).astype("float32")
-    for weight in (NDCG, WEIGHTS[2]):
-        check(LOSSES[form], weight, labels, scores_of("usual", random, labels), weights)
+    check(LOSSES[form], NDCG, labels, scores_of("usual", random, labels), weights)
 
 
-@pytest.mark.parametrize("length", [1, 31, 32, 33, 700])
+@pytest.mark.parametrize("length", [1, 33, 500])
 def test_lengths(length, random):
     labels = padded(labels_of("grades", random, (4, length)), random)
     check(tfrankloss.RankNetLoss, NDCG, labels, scores_of("usual", random, labels))
@@ -112,4 +112,4 @@ def test_decays(discount, length):
     lost = decays.DISCOUNTS[discount](distances) - decays.DISCOUNTS[discount](distances + 1)
     found = decays.decay(discount, length)
     assert (found.weights > 0).all() and (found.rates > 0).all()
-    np.testing.assert_allclose(found.at(distances), lost, rtol=3e-4)
+    np.testing.assert_allclose(found.at(distances), lost, rtol=1e-4)

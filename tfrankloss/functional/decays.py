@@ -41,19 +41,19 @@ CONSTANT = Decay(np.zeros(1), np.ones(1))
 
 
 def decay(discount: str, length: int) -> Decay:
-    """d(n) - d(n + 1) of a discount d, to 3e-4 of itself for distances n from 1 to ``length``.
+    """d(n) - d(n + 1) of a discount d, to 1e-4 of itself for distances n from 1 to ``length``.
 
     Args:
         discount: A name in ``DISCOUNTS``.
         length: The largest distance.
     """
-    return _fitted(discount, max(7, math.ceil(math.log2(max(length, 1)))))
+    return _fitted(discount, max(8, math.ceil(math.log2(max(length, 1)))))
 
 
 @functools.cache
 def _fitted(discount: str, octaves: int) -> Decay:
     """The least squares fit of relative errors from 1 to 2^octaves, by the method of Levenberg and Marquardt."""
-    terms = 2 + octaves + octaves // 8
+    terms = 3 + octaves + octaves // 8
     distances = np.unique(np.concatenate([np.arange(2, 129) / 2, np.geomspace(1, 2**octaves, 400)]))
     lost = DISCOUNTS[discount](distances) - DISCOUNTS[discount](distances + 1)
 
