@@ -105,3 +105,45 @@ def test_the_mean_over_rows_does_not_grow_by_reduction():
     for rows in (2, 8):
         loss = InBatchSoftmaxLoss()(np.ones(rows, "float32"), np.zeros((rows, rows), "float32"))
         assert float(loss) == pytest.approx(math.log(rows), rel=1e-6)
+
+
+CHUNKED = [
+    {},
+    {"similarity": "cosine", "temperature": 0.1},
+    {"similarity": "euclidean", "temperature": 2.0},
+    {"targets": "candidate_ids"},
+    {"targets": "candidate_ids", "duplicates": "positive"},
+    {"targets": "candidate_ids", "duplicates": "negative"},
+]
+
+
+@pytest.mark.parametrize("settings", CHUNKED, ids=str)
+@pytest.mark.parametrize("negatives", [0, 2])
+def test_chunks_are_the_whole_batch(settings, negatives, random):
+    """Rows in chunks of 4 of which the last is not full, with padding, rows that do not count and accidental hits."""
+    embeddings = embeddings_of(random, rows=10, negatives=negatives)
+    by_id = "targets" in settings
+    targets = random.integers(0, 4, (10, 1 + negatives if by_id else 1)).astype("int32" if by_id else "float32")
+    targets[3] = -1
+    whole, chunked = (InBatchSoftmaxLoss(**settings, chunk_size=size, reduction=None) for size in (None, 4))
+    for weights in (None, (random.integers(0, 4, 10) / 2).astype("float32")):
+        values, gradient = values_and_gradient(whole, targets, embeddings, sample_weight=weights)
+        found, found_gradient = values_and_gradient(chunked, targets, embeddings, sample_weight=weights)
+        np.testing.assert_allclose(found, values, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found_gradient, gradient, rtol=1e-5, atol=2e-6 * np.abs(gradient).max())
+
+
+def test_no_scores_of_the_whole_batch(random):
+    """Batches known to be large, or of unknown size, are taken in chunks by themselves."""
+    from tfrankloss.losses import in_batch
+
+    rows = in_batch.ROWS_AT_ONCE + 1
+    embeddings = embeddings_of(random, rows=rows)
+    values, gradient = values_and_gradient(InBatchSoftmaxLoss(reduction=None), np.ones(rows, "float32"), embeddings)
+    scores = embeddings[:, 0].astype("float64") @ embeddings[:, 1].T
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(values, -np.log(np.diag(shares)), rtol=1e-5)
+    shares[np.diag_indices(rows)] -= 1
+    np.testing.assert_allclose(gradient[:, 0], shares @ embeddings[:, 1], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(gradient[:, 1], shares.T @ embeddings[:, 0], rtol=1e-5, atol=1e-5)

@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import lists
+from tfrankloss.functional import in_batch_chunks, lists
 from tfrankloss.functional.similarity import SIMILARITIES, l2_normalize
 
 Tensor = Any
@@ -114,6 +114,86 @@ def in_batch_softmax_loss(
     scores = lists.centered(scores, ops.logical_or(allowed, positive))
     losses = lists.masked_logsumexp(scores, allowed) - lists.masked_logsumexp(scores, positive)
     return ops.where(counted, losses[:, 0], 0.0)
+
+
+def in_batch_embedding_loss(
+    labels: Tensor,
+    embeddings: Tensor,
+    mask: Tensor | None = None,
+    *,
+    similarity: str = "dot",
+    temperature: float = 1.0,
+    candidate_ids: Tensor | None = None,
+    negative_ids: Tensor | None = None,
+    duplicates: str = "mask",
+    chunk_size: int | None = None,
+) -> Tensor:
+    r"""``in_batch_softmax_loss`` of ``in_batch_scores``, in memory that grows with B and not with its square.
+
+    For large batches: queries are taken in chunks, each of which sees all candidates, and the gradients of all
+    embeddings come from the same pass as the losses.
+
+    .. math:: \ell_i = -[r_i > 0] \log \mathrm{softmax}(s_i / T)_i
+
+    Args:
+        labels: (B,) relevance r; negative marks padding.
+        embeddings: (B, 2 + K, D): the query, its candidate, and K explicit negatives of each row.
+        mask: (B,) booleans, False at padded rows; None where labels alone tell.
+        similarity: As in ``in_batch_scores``.
+        temperature: T > 0.
+        candidate_ids: As in ``in_batch_softmax_loss``.
+        negative_ids: As in ``in_batch_softmax_loss``.
+        duplicates: As in ``in_batch_softmax_loss``.
+        chunk_size: Queries to take at a time; None for as many as fit a few megabytes.
+
+    Returns:
+        (B,) loss per row.
+
+    Raises:
+        ValueError: If shapes do not fit or an option has a wrong value.
+        TypeError: If ``chunk_size`` is not an integer.
+
+    Example:
+        >>> from tfrankloss.functional import in_batch_embedding_loss
+        >>> embeddings = [[[1.0, 0.0], [1.0, -1.0]], [[0.0, 1.0], [-1.0, 1.0]]]
+        >>> loss = in_batch_embedding_loss([1.0, 1.0], embeddings, chunk_size=1)
+        >>> print([round(float(row), 6) for row in loss])
+        [0.126928, 0.126928]
+
+    Source: as ``in_batch_softmax_loss``; the chunks are the project's own.
+    """
+    errors.check_choice("similarity", similarity, SIMILARITIES)
+    errors.check_choice("duplicates", duplicates, DUPLICATES)
+    errors.check_positive("temperature", temperature)
+    errors.check_positive_integer("chunk_size", chunk_size, optional=True)
+    embeddings, labels = ops.convert_to_tensor(embeddings), ops.convert_to_tensor(labels)
+    check_embeddings("embeddings", embeddings.shape)
+    errors.check_rank("labels", labels.shape, 1, "(batch,)")
+    errors.check_same_shape("labels", labels.shape, "embeddings", embeddings.shape[:1])
+    embeddings = ops.cast(embeddings, lists.computing_dtype(embeddings.dtype))
+    valid = labels >= 0
+    if mask is not None:
+        valid = ops.logical_and(valid, ops.convert_to_tensor(mask, dtype="bool"))
+    embeddings = ops.where(valid[:, None, None], embeddings, 0.0)
+    if similarity == "cosine":
+        embeddings = l2_normalize(embeddings)
+    queries, others = embeddings[:, 0], embeddings[:, 1:]
+    if similarity == "euclidean":
+        # -|q - c|^2 is the product of (2 q, 1) and (c, -|c|^2), but for |q|^2, which the softmax of a row takes no
+        # notice of.
+        queries = ops.concatenate([2 * queries, ops.ones_like(queries[:, :1])], axis=1)
+        others = ops.concatenate([others, -ops.sum(ops.square(others), axis=2, keepdims=True)], axis=2)
+    rows = in_batch_chunks.Batch(
+        queries / temperature,
+        others[:, 0],
+        others[:, 1:],
+        valid,
+        ops.logical_and(valid, labels > 0),
+        None if candidate_ids is None else ops.convert_to_tensor(candidate_ids),
+        None if negative_ids is None else ops.convert_to_tensor(negative_ids),
+    )
+    size = in_batch_chunks.rows_at_once(embeddings.shape[0]) if chunk_size is None else chunk_size
+    return in_batch_chunks.softmax_losses(rows, duplicates, size)
 
 
 def _prepare_rows(labels: Tensor, scores: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:

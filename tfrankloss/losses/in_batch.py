@@ -12,6 +12,8 @@ from tfrankloss.functional.similarity import SIMILARITIES
 from tfrankloss.losses.base import RankingLoss, Tensor
 
 TARGETS = ("relevance", "candidate_ids")
+# A batch of up to this many rows has all its scores at once.
+ROWS_AT_ONCE = 1024
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
@@ -30,6 +32,8 @@ class InBatchSoftmaxLoss(RankingLoss):
             embeddings already and takes "dot" as well.
         duplicates: What columns with the row's own candidate are, where ids are known: "mask" leaves them out,
             "positive" adds their probability to the candidate's own, "negative" keeps them as negatives.
+        chunk_size: Queries of embeddings to take at a time, so that there is no (B, B) tensor; None takes all of a
+            batch that is known to have at most 1,024 rows, and otherwise as many as fit a few megabytes.
         temperature: Divides the scores; greater than 0.
         reduction: As in ``keras.losses.Loss``, over rows.
         name: Name of the loss.
@@ -37,6 +41,7 @@ class InBatchSoftmaxLoss(RankingLoss):
 
     Raises:
         ValueError: If an argument has a wrong value.
+        TypeError: If ``chunk_size`` is not an integer.
 
     Example:
         >>> from tfrankloss import InBatchSoftmaxLoss
@@ -50,6 +55,7 @@ class InBatchSoftmaxLoss(RankingLoss):
         targets: str = "relevance",
         similarity: str = "dot",
         duplicates: str = "mask",
+        chunk_size: int | None = None,
         temperature: float = 1.0,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "in_batch_softmax_loss",
@@ -58,10 +64,12 @@ class InBatchSoftmaxLoss(RankingLoss):
         errors.check_choice("targets", targets, TARGETS)
         errors.check_choice("similarity", similarity, SIMILARITIES)
         errors.check_choice("duplicates", duplicates, DUPLICATES)
+        errors.check_positive_integer("chunk_size", chunk_size, optional=True)
         super().__init__(
             targets=targets,
             similarity=similarity,
             duplicates=duplicates,
+            chunk_size=chunk_size,
             temperature=temperature,
             reduction=reduction,
             name=name,
@@ -72,22 +80,31 @@ class InBatchSoftmaxLoss(RankingLoss):
     def list_losses(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
         """The loss (B,) of each row, and the weights (B,) of the rows."""
         batch = inputs.read_rows(y_true, y_pred, sample_weight, computing_dtype(self.dtype))
-        scores = batch.predictions
-        if len(scores.shape) == 3:
-            scores = functional.in_batch_scores(scores, similarity=self.similarity)
+        predictions = batch.predictions
         ids: dict[str, Tensor] = {}
         labels = batch.targets[:, 0]
         if self.settings["targets"] == "candidate_ids":
-            ids = self._read_ids(batch.targets, batch.predictions)
-            labels = ops.ones_like(scores[:, 0])
+            ids = self._read_ids(batch.targets, predictions)
+            labels = ops.ones_like(labels)
         elif batch.targets.shape[1] not in (1, None):
             raise ValueError(
                 f"`y_true` must have shape (batch,) or (batch, 1). Received: y_true.shape={tuple(batch.targets.shape)}"
             )
-        values = functional.in_batch_softmax_loss(
-            labels, scores / self.temperature, batch.mask, duplicates=self.settings["duplicates"], **ids
-        )
+        duplicates = self.settings["duplicates"]
+        if len(predictions.shape) == 3 and self._in_chunks(predictions.shape[0]):
+            chosen = {key: self.settings[key] for key in ("similarity", "duplicates", "chunk_size")}
+            values = functional.in_batch_embedding_loss(
+                labels, predictions, batch.mask, temperature=self.temperature, **chosen, **ids
+            )
+        else:
+            if len(predictions.shape) == 3:
+                predictions = functional.in_batch_scores(predictions, similarity=self.similarity)
+            scores = predictions / self.temperature
+            values = functional.in_batch_softmax_loss(labels, scores, batch.mask, duplicates=duplicates, **ids)
         return values, batch.row_weights
+
+    def _in_chunks(self, rows: int | None) -> bool:
+        return self.settings["chunk_size"] is not None or rows is None or rows > ROWS_AT_ONCE
 
     def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
         """The loss (B,) of each row from (B, B) scores."""

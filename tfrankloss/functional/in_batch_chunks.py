@@ -1,0 +1,163 @@
+"""In-batch softmax of embeddings by chunks of queries, without the (B, B) scores of the whole batch.
+
+Every chunk of queries sees all candidates, so that the losses of its rows and what they add to the gradients of all
+embeddings come from one pass. Only the scores of a chunk exist at a time.
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from tfrankloss.functional import lists
+
+Tensor = Any
+
+# Scores that may exist at a time.
+SCORES_AT_ONCE = 2**21
+LEAST, MOST = 32, 512
+
+
+def rows_at_once(batch: int | None) -> int:
+    """How many queries to take at a time in a batch of that many rows, None where that is not known."""
+    return 128 if batch is None else max(LEAST, min(MOST, SCORES_AT_ONCE // max(batch, 1)))
+
+
+class Batch(NamedTuple):
+    """Rows whose embeddings have been made such that scores are products.
+
+    Attributes:
+        queries: (B, D).
+        candidates: (B, D).
+        negatives: (B, K, D) explicit negatives of each row.
+        valid: (B,) booleans, False at padded rows, whose candidates are nobody's negatives.
+        counted: (B,) booleans, True at rows with a loss.
+        ids: (B,) ids of the candidates, by which accidental hits are known; None where they are not.
+        negative_ids: (B, K) the same of the negatives.
+    """
+
+    queries: Tensor
+    candidates: Tensor
+    negatives: Tensor
+    valid: Tensor
+    counted: Tensor
+    ids: Tensor | None = None
+    negative_ids: Tensor | None = None
+
+
+def softmax_losses(batch: Batch, duplicates: str, chunk_size: int) -> Tensor:
+    """The losses (B,) of ``in_batch_softmax_loss``, with gradients for the three kinds of embeddings.
+
+    Args:
+        batch: The rows.
+        duplicates: As in ``in_batch_softmax_loss``.
+        chunk_size: Queries to take at a time.
+    """
+
+    @ops.custom_gradient
+    def losses(queries, candidates, negatives):
+        given = batch._replace(queries=queries, candidates=candidates, negatives=negatives)
+        ones = ops.cast(batch.counted, queries.dtype)
+        values, *slopes = _losses_and_slopes(given, ones, duplicates, chunk_size)
+
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+            weights = ops.where(batch.counted, upstream, 0.0)
+            largest = ops.max(ops.where(batch.counted, upstream, lists.LOWEST), initial=lists.LOWEST)
+            # Rows mostly weigh the same: then the slopes are known already.
+            return ops.cond(
+                ops.all(ops.logical_or(ops.equal(upstream, largest), ops.logical_not(batch.counted))),
+                lambda: tuple(ops.where(largest > lists.LOWEST, largest, 0.0) * part for part in slopes),
+                lambda: _losses_and_slopes(given, weights, duplicates, chunk_size)[1:],
+            )
+
+        return values, gradient
+
+    return losses(batch.queries, batch.candidates, batch.negatives)
+
+
+def _losses_and_slopes(batch: Batch, weights: Tensor, duplicates: str, chunk_size: int) -> tuple[Tensor, ...]:
+    """Losses (B,), and the gradients of their sum times ``weights`` (B,) for queries, candidates and negatives."""
+    rows, explicit = ops.shape(batch.queries)[0], batch.negatives.shape[1]
+    missing = (chunk_size - rows % chunk_size) % chunk_size
+    chunks = (rows + missing) // chunk_size
+
+    def cut(values):
+        filling = ops.zeros((missing, *ops.shape(values)[1:]), dtype=values.dtype)
+        filled = ops.concatenate([values, filling], axis=0)
+        return ops.reshape(filled, (chunks, chunk_size, *ops.shape(values)[1:]))
+
+    queries, negatives, weighed = cut(batch.queries), cut(batch.negatives), cut(weights)
+    all_ids: Any = batch.ids
+    ids = None if all_ids is None else cut(all_ids)
+    negative_ids = None if batch.negative_ids is None else cut(batch.negative_ids)
+    places = ops.reshape(ops.minimum(ops.arange(rows + missing), rows - 1), (chunks, chunk_size))
+    # Added to the scores of candidates that are none.
+    hidden = ops.where(batch.valid, 0.0, lists.LOWEST)[None, :]
+
+    def add_chunk(number, state):
+        losses, of_queries, of_candidates, of_negatives = state
+
+        def chunk(values):
+            return ops.take(values, number, axis=0)
+
+        query, own_negatives, own = chunk(queries), chunk(negatives), chunk(places)
+        scores = ops.einsum("rd,cd->rc", query, batch.candidates) + hidden
+        own_score = ops.take_along_axis(scores, own[:, None], axis=1)
+        hits = None
+        if ids is not None and duplicates != "negative":
+            hits = ops.logical_and(ops.equal(chunk(ids)[:, None], all_ids[None, :]), batch.valid[None, :])
+            hits = ops.logical_and(hits, ops.not_equal(own[:, None], ops.arange(rows)[None, :]))
+        if explicit:
+            scores = ops.concatenate([scores, ops.einsum("rd,rkd->rk", query, own_negatives)], axis=1)
+            if hits is not None:
+                among = ops.zeros((chunk_size, explicit), "bool")
+                if negative_ids is not None:
+                    among = ops.equal(chunk(ids)[:, None], chunk(negative_ids))
+                hits = ops.concatenate([hits, among], axis=1)
+        allowed = scores if hits is None or duplicates == "positive" else ops.where(hits, lists.LOWEST, scores)
+        probabilities, largest, log_total = _softmax(allowed)
+        weight = chunk(weighed)[:, None]
+        slopes = probabilities * weight
+        if hits is None or duplicates == "mask":
+            loss = (largest - own_score) + log_total
+        else:
+            # The own candidate is added to its duplicates.
+            is_own = ops.equal(own[:, None], ops.arange(ops.shape(scores)[1])[None, :])
+            positives = ops.where(ops.logical_or(hits, is_own), scores, lists.LOWEST)
+            shares, largest_positive, log_positive = _softmax(positives)
+            loss = (largest - largest_positive) + (log_total - log_positive)
+            slopes = slopes - shares * weight
+        of_candidate = slopes[:, :rows]
+        of_query = ops.einsum("rc,cd->rd", of_candidate, batch.candidates)
+        of_candidates = of_candidates + ops.einsum("rc,rd->cd", of_candidate, query)
+        if explicit:
+            of_explicit = slopes[:, rows:]
+            of_query = of_query + ops.einsum("rk,rkd->rd", of_explicit, own_negatives)
+            of_explicit = of_explicit[:, :, None] * query[:, None, :]
+            of_negatives = ops.slice_update(of_negatives, (number, 0, 0, 0), of_explicit[None])
+        losses = ops.slice_update(losses, (number, 0), loss[None, :, 0])
+        return losses, ops.slice_update(of_queries, (number, 0, 0), of_query[None]), of_candidates, of_negatives
+
+    start = (
+        ops.zeros_like(weighed),
+        ops.zeros_like(queries),
+        ops.zeros_like(batch.candidates),
+        ops.zeros_like(negatives),
+    )
+    losses, of_queries, of_candidates, of_negatives = ops.fori_loop(0, chunks, add_chunk, start)
+    losses, of_queries, of_negatives = (
+        ops.reshape(values, (chunks * chunk_size, *ops.shape(values)[2:]))[:rows]
+        for values in (losses, of_queries, of_negatives)
+    )
+    if batch.ids is None or duplicates != "positive":
+        of_queries = of_queries - weights[:, None] * batch.candidates
+        of_candidates = of_candidates - weights[:, None] * batch.queries
+    return ops.where(batch.counted, losses, 0.0), of_queries, of_candidates, of_negatives
+
+
+def _softmax(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The softmax of rows (R, C), their largest score and log(sum(exp(score - largest))), (R, 1) each."""
+    largest = ops.max(scores, axis=1, keepdims=True)
+    terms = ops.exp(scores - largest)
+    total = ops.sum(terms, axis=1, keepdims=True)
+    return terms / total, largest, ops.log(total)
