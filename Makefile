@@ -47,6 +47,7 @@ bench: $(VENV)/.test ## how fast and small: losses beside TensorFlow Ranking and
 	-$(BIN)/python -m pip install --quiet keras-rs
 	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/fit.py
+	$(BIN)/python benchmarks/in_batch.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/growth.py --plot docs/growth.png
 

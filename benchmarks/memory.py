@@ -22,12 +22,25 @@ def peak(library, name, batch, length):
 
     loss = peers.LIBRARIES[library]()[name]
     losses.step(loss, *peers.lists(2, 40), jit=False)()
-    run = losses.step(loss, *peers.lists(batch, length), jit=False)
+    print_growth(losses.step(loss, *peers.lists(batch, length), jit=False))
+
+
+def print_growth(run):
+    """Print by how many MB a call grows this process at most."""
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     before = status("VmRSS")
     run()
     print(f"{status('VmHWM') - before:.1f}", flush=True)
+
+
+def in_fresh_process(script, *arguments):
+    """What a script prints last in a process of its own, or "-" where it fails."""
+    # What one operation frees goes back at once, and the next one takes it anew.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    command = [sys.executable, script, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done.stdout.split()[-1] if done.returncode == 0 else "-"
 
 
 def main():
@@ -42,16 +55,12 @@ def main():
         return
     import timing
 
-    # What one operation frees goes back at once, and the next one takes it anew.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     rows = []
     for name in arguments.losses:
         cells = []
         for library in peers.LIBRARIES:
             size = ["--lists", str(arguments.lists), "--length", str(arguments.length)]
-            command = [sys.executable, __file__, *size, "--of", library, name]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            cells.append(done.stdout.strip() if done.returncode == 0 else "-")
+            cells.append(in_fresh_process(__file__, *size, "--of", library, name))
         rows.append([name, *cells])
         print(*rows[-1], sep="  ", flush=True)
     shape = f"{arguments.lists}x{arguments.length}"

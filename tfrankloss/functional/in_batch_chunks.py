@@ -82,9 +82,10 @@ def _losses_and_slopes(batch: Batch, weights: Tensor, duplicates: str, chunk_siz
     chunks = (rows + missing) // chunk_size
 
     def cut(values):
-        filling = ops.zeros((missing, *ops.shape(values)[1:]), dtype=values.dtype)
-        filled = ops.concatenate([values, filling], axis=0)
-        return ops.reshape(filled, (chunks, chunk_size, *ops.shape(values)[1:]))
+        if not isinstance(missing, int) or missing > 0:
+            filling = ops.zeros((missing, *ops.shape(values)[1:]), dtype=values.dtype)
+            values = ops.concatenate([values, filling], axis=0)
+        return ops.reshape(values, (chunks, chunk_size, *ops.shape(values)[1:]))
 
     queries, negatives, weighed = cut(batch.queries), cut(batch.negatives), cut(weights)
     all_ids: Any = batch.ids

@@ -13,7 +13,7 @@ from tfrankloss.losses.base import RankingLoss, Tensor
 
 TARGETS = ("relevance", "candidate_ids")
 # A batch of up to this many rows has all its scores at once.
-ROWS_AT_ONCE = 1024
+ROWS_AT_ONCE = 512
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
@@ -33,7 +33,7 @@ class InBatchSoftmaxLoss(RankingLoss):
         duplicates: What columns with the row's own candidate are, where ids are known: "mask" leaves them out,
             "positive" adds their probability to the candidate's own, "negative" keeps them as negatives.
         chunk_size: Queries of embeddings to take at a time, so that there is no (B, B) tensor; None takes all of a
-            batch that is known to have at most 1,024 rows, and otherwise as many as fit a few megabytes.
+            batch that is known to have at most 512 rows, and otherwise as many as fit a few megabytes.
         temperature: Divides the scores; greater than 0.
         reduction: As in ``keras.losses.Loss``, over rows.
         name: Name of the loss.
