@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := tfrankloss tests examples benchmarks
 # What a change is most likely to break on another backend; the rest of it is for test-backends.
-FIRST := tests/laws tests/test_fit.py tests/test_inputs_errors.py
+FIRST := tests/laws tests/test_fit.py
 
 .PHONY: help demo test test-backends parity bench laws laws-of-settings check format lint types clean
 

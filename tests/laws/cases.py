@@ -72,6 +72,7 @@ TOGETHER = {
     ],
     "RankNetLoss": [
         {"method": "sorted", "pair_reduction": "mean", "temperature": 2.0},
+        {"method": "sorted", "lambda_weight": losses.NDCGLambdaWeight(k=3, smooth_fraction=0.5)},
         {"pairs": "binary", "ties": "half", "pair_reduction": "mean"},
         {"ties": "half", "pair_reduction": "mean", "temperature": 2.0},
     ],
@@ -101,7 +102,7 @@ TOGETHER = {
     "InBatchSoftmaxLoss": [
         {"targets": "candidate_ids", "temperature": 0.5},
         {"targets": "candidate_ids", "duplicates": "positive", "similarity": "cosine", "temperature": 0.2},
-        {"targets": "candidate_ids", "duplicates": "negative", "similarity": "euclidean"},
+        {"targets": "candidate_ids", "duplicates": "negative", "similarity": "euclidean", "chunk_size": 3},
     ],
     "BPRLoss": [{"pair_reduction": "mean", "temperature": 2.0}],
     "NPairLoss": [

@@ -5,7 +5,7 @@ from typing import Any
 
 from keras import ops
 
-from tfrankloss.functional import lists
+from tfrankloss.functional import gradients, lists
 
 Tensor = Any
 
@@ -15,6 +15,7 @@ def losses_with_slopes(
     mask: Tensor,
     losses_and_slopes: Callable[[Tensor], Sequence[Tensor]],
     weighed_slopes: Callable[[Tensor, Tensor], Tensor],
+    how_twice: str | None = None,
 ) -> Tensor:
     """Losses of items that all hang on all scores of their list, (B, L), with their gradient.
 
@@ -26,9 +27,9 @@ def losses_with_slopes(
         losses_and_slopes: A function of the scores that gives the losses, and the gradient of their sum, (B, L).
         weighed_slopes: A function of the scores and of weights (B, L), 0 at padding, that gives the gradient of the
             sum of the losses times the weights.
+        how_twice: As in ``gradients.custom_gradient``.
     """
 
-    @ops.custom_gradient
     def losses(scores):
         values, slopes = losses_and_slopes(scores)
 
@@ -43,4 +44,4 @@ def losses_with_slopes(
 
         return values, gradient
 
-    return losses(scores)
+    return gradients.custom_gradient(losses, how_twice=how_twice)(scores)

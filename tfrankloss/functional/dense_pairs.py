@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from tfrankloss.functional import closed_form, lists, meetings, sorted_pairs
+from tfrankloss.functional import closed_form, gradients, lists, meetings, sorted_pairs
 from tfrankloss.functional.lambda_weights import PairWeight, RankedItems
 
 Tensor = Any
@@ -128,7 +128,7 @@ def sum_over_pairs(items: Items, gap_loss: GapLoss, rule: PairRule) -> Tensor:
             lambda scores, weights: _Met(items._replace(scores=scores), gap_loss, rule).weighed_slopes(weights),
         )
 
-    @ops.custom_gradient
+    @gradients.custom_gradient
     def losses(scores):
         moved = items._replace(scores=scores)
 
@@ -169,7 +169,7 @@ def smooth_ranks(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
     met = meetings.of_length(scores.shape[1])
     two = ops.cast(ops.logical_and(*met.of(mask)), scores.dtype)
 
-    @ops.custom_gradient
+    @gradients.custom_gradient
     def ranks(scores):
         first, second = met.of(scores)
         gaps = first - second

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from tfrankloss.functional import lists
+from tfrankloss.functional import gradients, lists
 
 Tensor = Any
 
@@ -53,7 +53,6 @@ def softmax_losses(batch: Batch, duplicates: str, chunk_size: int) -> Tensor:
         chunk_size: Queries to take at a time.
     """
 
-    @ops.custom_gradient
     def losses(queries, candidates, negatives):
         given = batch._replace(queries=queries, candidates=candidates, negatives=negatives)
         ones = ops.cast(batch.counted, queries.dtype)
@@ -72,7 +71,8 @@ def softmax_losses(batch: Batch, duplicates: str, chunk_size: int) -> Tensor:
 
         return values, gradient
 
-    return losses(batch.queries, batch.candidates, batch.negatives)
+    how_twice = "Batches of up to 512 rows have them where `chunk_size` is None."
+    return gradients.custom_gradient(losses, how_twice=how_twice)(batch.queries, batch.candidates, batch.negatives)
 
 
 def _losses_and_slopes(batch: Batch, weights: Tensor, duplicates: str, chunk_size: int) -> tuple[Tensor, ...]:

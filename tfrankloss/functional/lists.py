@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import meetings
+from tfrankloss.functional import gradients, meetings
 
 Tensor = Any
 
@@ -65,7 +65,7 @@ def clean(scores: Tensor, mask: Tensor) -> Tensor:
     """Scores (B, L) or (B, L, C) within ``LARGEST_SCORE``, 0 at padding; those beyond it keep their gradient."""
     mask = mask if len(scores.shape) == 2 else mask[:, :, None]
 
-    @ops.custom_gradient
+    @gradients.custom_gradient
     def cleaned(scores):
         def gradient(*args, upstream=None):
             return ops.where(mask, args[0] if upstream is None else upstream, 0.0)
@@ -153,8 +153,23 @@ def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
 
 def masked_log_softmax(values: Tensor, mask: Tensor) -> Tensor:
     """log softmax over the items of each list, (B, L); 0 at padding."""
-    values = centered(values, mask)
-    return ops.where(mask, values - masked_logsumexp(values, mask), 0.0)
+
+    @gradients.custom_gradient
+    def log_softmax(values):
+        largest = ops.max(ops.where(mask, values, LOWEST), axis=1, keepdims=True, initial=LOWEST)
+        centered_values = values - largest
+        terms = ops.where(mask, ops.exp(centered_values), 0.0)
+        total = ops.sum(terms, axis=1, keepdims=True)
+        # Lists without items have no term.
+        total = ops.where(total > 0, total, 1.0)
+
+        def gradient(*args, upstream=None):
+            upstream = ops.where(mask, args[0] if upstream is None else upstream, 0.0)
+            return upstream - terms * (ops.sum(upstream, axis=1, keepdims=True) / total)
+
+        return ops.where(mask, centered_values - ops.log(total), 0.0), gradient
+
+    return log_softmax(values)
 
 
 def descending_places(grades: Tensor, mask: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import gains, lists
+from tfrankloss.functional import gains, gradients, lists
 
 Tensor = Any
 
@@ -150,7 +150,7 @@ def _logits(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
     in which the sort has put the items of a tie. The constant drops out of the softmax that follows.
     """
 
-    @ops.custom_gradient
+    @gradients.custom_gradient
     def logits(scores):
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream

@@ -127,7 +127,10 @@ def _sum_by_sorting(
 ) -> Tensor:
     """The loss (B, L) of the pairs in which each item is the better one."""
     slopes = sorting(labels, compared, mask, form, lambda_weight)
-    return closed_form.losses_with_slopes(scores, mask, slopes, lambda scores, weights: slopes(scores, weights)[1])
+    how_twice = None if lambda_weight is None else 'Use method="dense" for them.'
+    return closed_form.losses_with_slopes(
+        scores, mask, slopes, lambda scores, weights: slopes(scores, weights)[1], how_twice
+    )
 
 
 def sorting(

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import gains, lists
+from tfrankloss.functional import gains, gradients, lists
 from tfrankloss.functional.races import log_tie_probability
 from tfrankloss.functional.top_places import log_top_places_probability
 
@@ -141,7 +141,7 @@ def _log_shares(scores: Tensor, mask: Tensor) -> Tensor:
 
 def _log_shares_by_sums(scores: Tensor, mask: Tensor) -> Tensor:
 
-    @ops.custom_gradient
+    @gradients.custom_gradient
     def losses(scores):
         terms = ops.where(mask, ops.exp(scores), 0.0)
         behind = lists.sums_before(terms, behind=True)

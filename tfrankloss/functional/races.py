@@ -21,7 +21,7 @@ from typing import Any
 
 from keras import ops
 
-from tfrankloss.functional import lists
+from tfrankloss.functional import gradients, lists
 
 Tensor = Any
 
@@ -46,7 +46,7 @@ def log_tie_probability(rates: Tensor, counted: Tensor, groups: lists.TieGroups)
     """
     members = ops.cast(counted, rates.dtype)
 
-    @ops.custom_gradient
+    @gradients.custom_gradient
     def log_probability(rates):
         times, log_step, likely = _nodes(rates, members, groups)
         exponents = rates[:, :, None] + times

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from tfrankloss.functional import kernels, lists
+from tfrankloss.functional import gradients, kernels, lists
 
 Tensor = Any
 
@@ -231,7 +231,7 @@ def smooth_ranks(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
     sorted_mask = lists.take(mask, order)
     items = ops.cast(sorted_mask, scores.dtype)[:, :, None]
 
-    @ops.custom_gradient
+    @gradients.custom_gradient
     def ranks(scores):
         blocks = kernels.blocks_of(lists.take(_filled(scores, mask), order), temperature=temperature)
         (below,) = kernels.kernel_sums(blocks, items, [kernels.Term(kernels.SIGMOID, signed=True)])

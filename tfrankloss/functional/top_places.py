@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from tfrankloss.functional import lists
+from tfrankloss.functional import gradients, lists
 from tfrankloss.functional.races import DEPTH, log_arrived
 
 Tensor = Any
@@ -54,7 +54,7 @@ def log_top_places_probability(rates: Tensor, cut: Tensor, first: Tensor, top_k:
     log_weights = times - ops.exp(times) + math.log(STEP)
     above = ops.max(ops.where(cut, first - 1, 0.0), axis=1)
 
-    @ops.custom_gradient
+    @gradients.custom_gradient
     def log_probability(rates):
         counts = Counts(rates[:, :, None] + times, cut, above, top_k)
         value = ops.logsumexp(_tail(counts) + log_weights, axis=1, keepdims=True)
