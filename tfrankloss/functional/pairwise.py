@@ -64,8 +64,8 @@ def rank_net_loss(
         lambda_weight: How much each pair matters, w, at the present order of the scores; None for 1. It gets no
             gradient.
         method: How pairs are summed: "dense" takes every pair by itself, "sorted" sums over sorted scores in time that
-            grows with L log L, and "auto" sorts lists of more than 64 items where pairs have no weights and ties are
-            skipped.
+            grows with L log L, and "auto" sorts lists of more than 64 items where ties are skipped and the lambda
+            weight, if there is one, has ``rank_terms``.
 
     Returns:
         (B, L) loss per item, 0 at padding.
