@@ -83,11 +83,13 @@ def _lost(log_all: Tensor, late: Tensor, times: Tensor, log_step: Tensor, likely
 
 
 def log_arrived(exponents: Tensor) -> Tensor:
-    """log(1 - exp(-exp(x))): log probability to have arrived, for x = log(rate * time) of any size."""
+    """log(1 - exp(-exp(x))): log probability to have arrived, for x = log(rate * time) of any size.
+
+    Exact to the rounding of a number near 1: it is only ever added to others and exponentiated.
+    """
     waited = ops.exp(ops.clip(exponents, EARLY, LATE))
     early = exponents - ops.exp(ops.minimum(exponents, EARLY)) / 2
-    late = ops.where(waited > 1, ops.log1p(-ops.exp(-waited)), ops.log(-ops.expm1(-ops.minimum(waited, 1.0))))
-    return ops.where(exponents < EARLY, early, late)
+    return ops.where(exponents < EARLY, early, ops.log(-ops.expm1(-waited)))
 
 
 def arrival_rate(exponents: Tensor) -> Tensor:
