@@ -36,7 +36,7 @@ class GapLoss(NamedTuple):
 
 def _softplus(values: Tensor) -> Tensor:
     """log(1 + exp(x)), in less time than ``ops.softplus`` takes on TensorFlow."""
-    return ops.maximum(values, 0.0) + ops.log1p(ops.exp(-ops.abs(values)))
+    return ops.relu(values) + ops.log1p(ops.exp(-ops.abs(values)))
 
 
 LOGISTIC = GapLoss(lambda gaps: _softplus(-gaps), lambda gaps: -ops.sigmoid(-gaps), sorted_pairs.LOGISTIC)
