@@ -65,6 +65,20 @@ def test_item_weights(form, labels, random):
     check(LOSSES[form], NDCG, labels, scores_of("usual", random, labels), weights)
 
 
+def test_binary_pairs_of_graded_gains(random):
+    """Items that are only told to be relevant have gains of their own."""
+    labels = padded(labels_of("grades", random, (3, LENGTH)), random)
+    scores = scores_of("usual", random, labels)
+    found, expected = (
+        values_and_gradient(
+            tfrankloss.RankNetLoss(pairs="binary", lambda_weight=NDCG, method=method, reduction=None), labels, scores
+        )
+        for method in ("sorted", "dense")
+    )
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-4)
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-4 * np.abs(expected[1]).max())
+
+
 @pytest.mark.parametrize("length", [1, 33, 500])
 def test_lengths(length, random):
     labels = padded(labels_of("grades", random, (4, length)), random)

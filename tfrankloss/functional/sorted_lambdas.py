@@ -69,10 +69,13 @@ def losses_and_slopes(
     places, count = lists.places(ranks), ops.sum(ops.cast(mask, ranks.dtype), axis=1, keepdims=True)
     no_ties = ops.all(ops.logical_or(ops.equal(ranks, places), places > count))
 
-    def of_digit(digit, by_class=False):
+    grade_gains, one_each = _gains_of_grades(labels, mask, item_gains)
+
+    def of_digit(digit, of_classes=None):
         own_ranks = ranks if len(digit.orders) == 1 else lists.take(ranks, digit.orders[1])
         blocks = _blocks_of(digit.scores, own_ranks, digit.prefixes, no_ties)
-        of_items = _Channels(digit, digit.sort(item_gains), None if weights is None else digit.sort(weights), by_class)
+        own_weights = None if weights is None else digit.sort(weights)
+        of_items = _Channels(digit, digit.sort(item_gains), own_weights, of_classes)
         values, slopes = 0.0, 0.0
         for term in terms:
             of_upper, of_lower = (
@@ -87,15 +90,28 @@ def losses_and_slopes(
         return ops.stack([values, slopes], axis=2)
 
     def of_grades():
-        sums = of_digit(sorted_pairs.only_digit(labels, scores, mask, order), by_class=True)
+        sums = of_digit(sorted_pairs.only_digit(labels, scores, mask, order), grade_gains)
         return lists.put_back(sums, order)
 
     sums = ops.cond(
-        sorted_pairs.are_grades(labels),
+        ops.logical_and(sorted_pairs.are_grades(labels), one_each),
         of_grades,
         lambda: sorted_pairs.sum_over_digits(labels, scores, mask, of_digit, order),
     )
     return sums[:, :, 0], sums[:, :, 1]
+
+
+def _gains_of_grades(labels: Tensor, mask: Tensor, item_gains: Tensor) -> tuple[Tensor, Tensor]:
+    """The gain (B, 1, BASE) of each grade, 0 where a list has none, and whether every item of a grade has the same.
+
+    They may differ where labels only tell relevant items from others.
+    """
+    grades = ops.where(mask, ops.cast(labels, "int32"), -1)
+    own = ops.equal(grades[:, :, None], ops.arange(sorted_pairs.BASE)[None, None, :])
+    infinite = float("inf")
+    highest = ops.max(ops.where(own, item_gains[:, :, None], -infinite), axis=1, keepdims=True, initial=-infinite)
+    lowest = ops.min(ops.where(own, item_gains[:, :, None], infinite), axis=1, keepdims=True, initial=infinite)
+    return ops.where(highest >= lowest, highest, 0.0), ops.all(highest <= lowest)
 
 
 class _Channels:
@@ -105,19 +121,17 @@ class _Channels:
         digit: The sorted lists.
         gains: (B, L) sorted gains.
         weights: (B, L) what the loss of each better item weighs in the slopes; None for 1.
-        by_class: Whether all items of a digit have the same gain, so that counts of them tell the sum of gains.
+        of_classes: (B, 1, BASE) the gain of all items of a digit, so that counts of them tell the sum of gains; None
+            where they differ.
     """
 
-    def __init__(self, digit: sorted_pairs.Digit, gains: Tensor, weights: Tensor | None, by_class: bool):
+    def __init__(self, digit: sorted_pairs.Digit, gains: Tensor, weights: Tensor | None, of_classes: Tensor | None):
         self._digit = digit
         self._gains, self._weights = gains[:, :, None], None if weights is None else weights[:, :, None]
-        self._of_class = None
-        own = digit.own
-        self.channels = ops.concatenate([own, own * self._gains], axis=2)
-        if by_class:
-            totals = ops.sum(self.channels, axis=1, keepdims=True)
-            self._of_class = lists.ratio(totals[:, :, sorted_pairs.BASE :], totals[:, :, : sorted_pairs.BASE])
-            self.channels = own
+        self._of_classes = of_classes
+        self.channels = digit.own
+        if of_classes is None:
+            self.channels = ops.concatenate([digit.own, digit.own * self._gains], axis=2)
         self._each = self.channels.shape[2]
         if weights is not None:
             self.channels = ops.concatenate([self.channels, self.channels * self._weights], axis=2)
@@ -142,8 +156,8 @@ class _Channels:
         """Sums of channels over the digits ``classes``, times what the own gain is above theirs."""
         start = self._each if weighed and self._weights is not None else 0
         counts = sums[:, :, start : start + sorted_pairs.BASE]
-        if self._of_class is not None:
-            return ops.sum(classes * (self._gains - self._of_class) * counts, axis=2)
+        if self._of_classes is not None:
+            return ops.sum(classes * (self._gains - self._of_classes) * counts, axis=2)
         totals = sums[:, :, start + sorted_pairs.BASE : start + 2 * sorted_pairs.BASE]
         return ops.sum(classes * (self._gains * counts - totals), axis=2)
 
