@@ -56,6 +56,7 @@ def step(form, shape, jit=False):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=8.0, help="to measure for each row")
+    parser.add_argument("--largest", type=int, default=16384, help="largest batch")
     parser.add_argument("--child", nargs=2, metavar=("FORM", "SHAPE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -64,7 +65,7 @@ def main():
         memory.print_growth(step(form, tuple(map(int, shape.split("x")))))
         return
     rows = []
-    for shape in SHAPES:
+    for shape in [shape for shape in SHAPES if shape[0] <= arguments.largest]:
         name = f"{shape[0]}x{shape[1]}"
         times = timing.interleaved({form: step(form, shape) for form in FORMS}, arguments.seconds, least=3)
         ours, theirs = (times[form] for form in FORMS)

@@ -77,7 +77,8 @@ def softmax_losses(batch: Batch, duplicates: str, chunk_size: int) -> Tensor:
 
 def _losses_and_slopes(batch: Batch, weights: Tensor, duplicates: str, chunk_size: int) -> tuple[Tensor, ...]:
     """Losses (B,), and the gradients of their sum times ``weights`` (B,) for queries, candidates and negatives."""
-    rows, explicit = ops.shape(batch.queries)[0], batch.negatives.shape[1]
+    rows, explicit = ops.shape(batch.queries)[0], ops.shape(batch.negatives)[1]
+    has_explicit = batch.negatives.shape[1] != 0
     missing = (chunk_size - rows % chunk_size) % chunk_size
     chunks = (rows + missing) // chunk_size
 
@@ -108,7 +109,7 @@ def _losses_and_slopes(batch: Batch, weights: Tensor, duplicates: str, chunk_siz
         if ids is not None and duplicates != "negative":
             hits = ops.logical_and(ops.equal(chunk(ids)[:, None], all_ids[None, :]), batch.valid[None, :])
             hits = ops.logical_and(hits, ops.not_equal(own[:, None], ops.arange(rows)[None, :]))
-        if explicit:
+        if has_explicit:
             scores = ops.concatenate([scores, ops.einsum("rd,rkd->rk", query, own_negatives)], axis=1)
             if hits is not None:
                 among = ops.zeros((chunk_size, explicit), "bool")
@@ -131,7 +132,7 @@ def _losses_and_slopes(batch: Batch, weights: Tensor, duplicates: str, chunk_siz
         of_candidate = slopes[:, :rows]
         of_query = ops.einsum("rc,cd->rd", of_candidate, batch.candidates)
         of_candidates = of_candidates + ops.einsum("rc,rd->cd", of_candidate, query)
-        if explicit:
+        if has_explicit:
             of_explicit = slopes[:, rows:]
             of_query = of_query + ops.einsum("rk,rkd->rd", of_explicit, own_negatives)
             of_explicit = of_explicit[:, :, None] * query[:, None, :]
