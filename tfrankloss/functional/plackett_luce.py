@@ -14,8 +14,6 @@ Tensor = Any
 
 TIES = ("exact", "breslow", "efron", "random", "position")
 SCORE_TRANSFORMS = ("exp", "identity")
-# Whole labels below this leave room for the digits of a draw beside them.
-LARGEST_GRADE = 32
 # Scores of a list that differ by less are summed as they are.
 LARGEST_RANGE = 30.0
 # The ratio form needs positive scores; others are moved here, where the logarithm is finite and the gradient 0.
@@ -113,18 +111,9 @@ def _label_places(labels: Tensor, mask: Tensor, seed: Any) -> Tensor:
     if seed is None:
         return lists.descending_places(labels, mask)
     draws = keras.random.uniform(ops.shape(labels), seed=seed)
-    whole = ops.all(ops.logical_and(ops.equal(labels, ops.floor(labels)), labels < LARGEST_GRADE))
-
-    def sorted_once():
-        # Draws stay below 1 by more than rounding, so that no item passes one of another grade.
-        return ops.argsort(ops.where(mask, ops.cast(0.999 * draws, labels.dtype) - labels, float("inf")), axis=1)
-
-    def sorted_twice():
-        shuffled = ops.argsort(draws, axis=1)
-        return lists.take(shuffled, lists.descending_order(lists.take(labels, shuffled), lists.take(mask, shuffled)))
-
-    order = ops.cond(whole, sorted_once, sorted_twice)
-    return lists.put_back(lists.indices(order), order)
+    shuffled = ops.argsort(draws, axis=1)
+    order = lists.descending_order(lists.take(labels, shuffled), lists.take(mask, shuffled))
+    return lists.put_back(lists.indices(order), lists.take(shuffled, order))
 
 
 def _log_shares(scores: Tensor, mask: Tensor) -> Tensor:
@@ -134,26 +123,29 @@ def _log_shares(scores: Tensor, mask: Tensor) -> Tensor:
     # Beyond this, rounding of centered scores shows in the losses, and exp() of them underflows at some point.
     return ops.cond(
         lowest > -LARGEST_RANGE,
-        lambda: _log_shares_by_sums(scores, mask),
+        lambda: _log_shares_by_sums(scores, ops.cast(mask, scores.dtype)),
         lambda: ops.where(mask, lists.suffix_logsumexp(scores, mask).over(scores), 0.0),
     )
 
 
-def _log_shares_by_sums(scores: Tensor, mask: Tensor) -> Tensor:
+def _log_shares_by_sums(scores: Tensor, items: Tensor) -> Tensor:
+    """The same, from sums of exponentials; ``items`` is 0 at padding and 1 elsewhere."""
 
+    # Items are an argument: JAX takes no function with a gradient of its own into a branch if it looks beyond those.
     @gradients.custom_gradient
-    def losses(scores):
-        terms = ops.where(mask, ops.exp(scores), 0.0)
+    def losses(scores, items):
+        terms = items * ops.exp(scores)
         behind = lists.sums_before(terms, behind=True)
-        own = ops.where(mask, terms, 1.0)
+        own = terms + (1 - items)
 
         def gradient(*args, upstream=None):
-            upstream = ops.where(mask, args[0] if upstream is None else upstream, 0.0)
-            return terms * lists.sums_before(upstream / (own + behind)) - upstream * behind / (own + behind)
+            upstream = items * (args[0] if upstream is None else upstream)
+            slopes = terms * lists.sums_before(upstream / (own + behind)) - upstream * behind / (own + behind)
+            return slopes, ops.zeros_like(items)
 
         return ops.log1p(behind / own), gradient
 
-    return losses(scores)
+    return losses(scores, items)
 
 
 def _place_weights(mask: Tensor, top_k: int | None, discount: Any, dtype: str) -> Tensor:
