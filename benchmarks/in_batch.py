@@ -35,14 +35,14 @@ def loss_of(form):
     return recommenders
 
 
-def step(form, shape, jit=False):
+def step(form, shape):
     """A function that computes value and gradients and waits for them."""
     loss, random = loss_of(form), np.random.default_rng(0)
     queries, candidates = (
         tf.constant((random.normal(size=shape) / shape[1] ** 0.25).astype("float32")) for _ in range(2)
     )
 
-    @tf.function(autograph=False, jit_compile=jit)
+    @tf.function(autograph=False)
     def value_and_gradients(queries, candidates):
         with tf.GradientTape() as tape:
             tape.watch([queries, candidates])
@@ -69,9 +69,8 @@ def main():
         name = f"{shape[0]}x{shape[1]}"
         times = timing.interleaved({form: step(form, shape) for form in FORMS}, arguments.seconds, least=3)
         ours, theirs = (times[form] for form in FORMS)
-        spread = sorted(theirs[len(theirs) * q // 4] / ours[len(ours) * q // 4] for q in (1, 3))
         sizes = [memory.in_fresh_process(__file__, "--child", form, name) for form in FORMS]
-        ratio = f"{theirs[0] / ours[0]:.2g} ({spread[0]:.2g} to {spread[1]:.2g})"
+        ratio = timing.ratio(theirs, ours)
         rows.append([name, f"{1e3 * ours[0]:.0f}", f"{1e3 * theirs[0]:.0f}", ratio, *sizes])
         print(*rows[-1], sep="  ", flush=True)
     print(

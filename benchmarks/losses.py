@@ -50,10 +50,6 @@ def row(name, shape, times):
         values = times.get((library, mode))
         return f"{1e3 * values[0]:.2f}" if values else "-"
 
-    def ratio(theirs, mine):
-        spread = [theirs[len(theirs) * q // 4] / mine[len(mine) * q // 4] for q in (1, 3)]
-        return f"{theirs[0] / mine[0]:.2g} ({min(spread):.2g} to {max(spread):.2g})"
-
     def better(library):
         return min((times[library, mode] for mode in ("plain", "xla")), key=lambda values: values[0])
 
@@ -61,8 +57,8 @@ def row(name, shape, times):
     ratios = ["-", "-"]
     if ("TF-Ranking", "plain") in times:
         ratios = [
-            ratio(times["TF-Ranking", "plain"], times["ours", "plain"]),
-            ratio(better("TF-Ranking"), better("ours")),
+            timing.ratio(times["TF-Ranking", "plain"], times["ours", "plain"]),
+            timing.ratio(better("TF-Ranking"), better("ours")),
         ]
     return [name, f"{shape[0]}x{shape[1]}", *cells, *ratios]
 

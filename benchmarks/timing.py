@@ -21,6 +21,12 @@ def interleaved(functions, seconds=4.0, least=5, most=50):
     return {name: sorted(values) for name, values in times.items()}
 
 
+def ratio(theirs, ours):
+    """How many times longer the peer takes, of sorted seconds, with what the quartiles say."""
+    spread = [theirs[len(theirs) * q // 4] / ours[len(ours) * q // 4] for q in (1, 3)]
+    return f"{theirs[0] / ours[0]:.2g} ({min(spread):.2g} to {max(spread):.2g})"
+
+
 def _seconds_of(function):
     start = time.perf_counter()
     function()

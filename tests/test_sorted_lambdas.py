@@ -30,11 +30,18 @@ def losses(cls, weight, method):
     return _made.setdefault((cls, weight, method), cls(lambda_weight=weight, method=method, reduction=None))
 
 
+def by_each(methods, weight, labels, scores, cls=tfrankloss.RankNetLoss, sample_weight=None):
+    """Values and gradients by each of the methods."""
+    return [
+        values_and_gradient(losses(cls, weight, method), labels, scores, sample_weight=sample_weight)
+        for method in methods
+    ]
+
+
 def check(cls, weight, labels, scores, sample_weight=None, of_values=1e-4, of_slopes=1e-4):
     """Sums over sorted scores are those over all pairs, one by one."""
-    (values, slopes), (expected, expected_slopes) = (
-        values_and_gradient(losses(cls, weight, method), labels, scores, sample_weight=sample_weight)
-        for method in ("sorted", "dense")
+    (values, slopes), (expected, expected_slopes) = by_each(
+        ("sorted", "dense"), weight, labels, scores, cls, sample_weight
     )
     np.testing.assert_allclose(values, expected, rtol=of_values, atol=1e-6 * np.abs(expected).max() + 1e-30)
     largest = np.abs(expected_slopes).max(axis=1, keepdims=True)
@@ -88,10 +95,7 @@ def test_lengths(length, random):
 def test_long_lists_are_sorted_by_default(random):
     labels = padded(labels_of("grades", random, (2, LENGTH)), random)
     scores = scores_of("usual", random, labels)
-    by_default, by_sorting = (
-        values_and_gradient(losses(tfrankloss.RankNetLoss, NDCG, method), labels, scores)
-        for method in ("auto", "sorted")
-    )
+    by_default, by_sorting = by_each(("auto", "sorted"), NDCG, labels, scores)
     np.testing.assert_array_equal(by_default[1], by_sorting[1])
 
 
@@ -110,10 +114,7 @@ def test_weights_known_of_single_pairs_only(weight, random):
         tfrankloss.RankNetLoss(lambda_weight=weight, method="sorted")
     labels = padded(labels_of("grades", random, (2, LENGTH)), random)
     scores = scores_of("usual", random, labels)
-    by_default, dense = (
-        values_and_gradient(losses(tfrankloss.RankNetLoss, weight, method), labels, scores)
-        for method in ("auto", "dense")
-    )
+    by_default, dense = by_each(("auto", "dense"), weight, labels, scores)
     np.testing.assert_array_equal(by_default[1], dense[1])
 
 

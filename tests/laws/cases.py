@@ -102,6 +102,7 @@ TOGETHER = {
     "InBatchSoftmaxLoss": [
         {"targets": "candidate_ids", "temperature": 0.5},
         {"targets": "candidate_ids", "duplicates": "positive", "similarity": "cosine", "temperature": 0.2},
+        {"targets": "candidate_ids", "duplicates": "negative", "similarity": "euclidean"},
         {"targets": "candidate_ids", "duplicates": "negative", "similarity": "euclidean", "chunk_size": 3},
     ],
     "BPRLoss": [{"pair_reduction": "mean", "temperature": 2.0}],

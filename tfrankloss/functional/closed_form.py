@@ -10,6 +10,15 @@ from tfrankloss.functional import gradients, lists
 Tensor = Any
 
 
+def common_weight(weights: Tensor, counted: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """What those counted along an axis weigh, with that axis kept, and whether they all weigh the same.
+
+    Where none is counted it is a number that must not be used.
+    """
+    largest = ops.max(ops.where(counted, weights, lists.LOWEST), axis=axis, keepdims=True, initial=lists.LOWEST)
+    return largest, ops.all(ops.logical_or(ops.equal(weights, largest), ops.logical_not(counted)))
+
+
 def losses_with_slopes(
     scores: Tensor,
     mask: Tensor,
@@ -35,10 +44,10 @@ def losses_with_slopes(
 
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
-            largest = ops.max(ops.where(mask, upstream, lists.LOWEST), axis=1, keepdims=True, initial=lists.LOWEST)
+            weight, is_common = common_weight(upstream, mask, axis=1)
             return ops.cond(
-                ops.all(ops.logical_or(ops.equal(upstream, largest), ops.logical_not(mask))),
-                lambda: ops.where(mask, largest, 0.0) * slopes,
+                is_common,
+                lambda: ops.where(mask, weight, 0.0) * slopes,
                 lambda: weighed_slopes(scores, ops.where(mask, upstream, 0.0)),
             )
 

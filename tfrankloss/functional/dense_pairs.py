@@ -120,7 +120,7 @@ def sum_over_pairs(items: Items, gap_loss: GapLoss, rule: PairRule) -> Tensor:
         rule: Which two are a pair, and its weight.
     """
     items = items._replace(gains=ops.stop_gradient(items.gains), ranks=ops.stop_gradient(items.ranks))
-    if _is_short(items):
+    if _is_short(items.scores):
         return closed_form.losses_with_slopes(
             items.scores,
             items.mask,
@@ -142,13 +142,13 @@ def sum_over_pairs(items: Items, gap_loss: GapLoss, rule: PairRule) -> Tensor:
 
 def slopes_over_pairs(items: Items, gap_loss: GapLoss, rule: PairRule) -> Tensor:
     """The gradient (B, L) of the sum of ``sum_over_pairs``."""
-    if _is_short(items):
+    if _is_short(items.scores):
         return _Met(items, gap_loss, rule).losses_and_slopes()[1]
     return _block_slopes(items, gap_loss, rule, ops.ones_like(items.scores))
 
 
-def _is_short(items: Items) -> bool:
-    length = items.scores.shape[1]
+def _is_short(scores: Tensor) -> bool:
+    length = scores.shape[1]
     return length is not None and length**2 <= PAIRS_AT_ONCE
 
 
@@ -161,10 +161,10 @@ def smooth_ranks(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
     def slope(gaps):
         return standing_above(gaps) * standing_above(-gaps) / -temperature
 
-    # A number for places, which only ask whether two items are one.
-    places = ops.broadcast_to(lists.places(scores), ops.shape(scores))
-    items = Items(scores, places, mask, places, places, places)
-    if not _is_short(items):
+    if not _is_short(scores):
+        # All items are pairs: of the other fields only places are asked.
+        places = ops.broadcast_to(lists.places(scores), ops.shape(scores))
+        items = Items(scores, places, mask, places, places, places)
         return ops.where(mask, 1.0 + sum_over_pairs(items, GapLoss(standing_above, slope), PairRule("all")), 1.0)
     met = meetings.of_length(scores.shape[1])
     two = ops.cast(ops.logical_and(*met.of(mask)), scores.dtype)

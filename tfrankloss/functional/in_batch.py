@@ -103,7 +103,7 @@ def in_batch_softmax_loss(
     labels, scores, columns, valid = _prepare_rows(labels, scores, mask)
     batch, width = ops.shape(scores)[0], ops.shape(scores)[1]
     own = ops.equal(ops.arange(batch)[:, None], ops.arange(width)[None, :])
-    hits = ops.logical_and(_accidental_hits(candidate_ids, negative_ids, own, width), columns)
+    hits = ops.logical_and(_accidental_hits(candidate_ids, negative_ids, own), columns)
     allowed = columns
     positive = ops.logical_and(own, columns)
     if duplicates == "mask":
@@ -170,11 +170,7 @@ def in_batch_embedding_loss(
     check_embeddings("embeddings", embeddings.shape)
     errors.check_rank("labels", labels.shape, 1, "(batch,)")
     errors.check_same_shape("labels", labels.shape, "embeddings", embeddings.shape[:1])
-    embeddings = ops.cast(embeddings, lists.computing_dtype(embeddings.dtype))
-    valid = labels >= 0
-    if mask is not None:
-        valid = ops.logical_and(valid, ops.convert_to_tensor(mask, dtype="bool"))
-    embeddings = ops.where(valid[:, None, None], embeddings, 0.0)
+    embeddings, valid = clean_rows(labels, embeddings, mask)
     if similarity == "cosine":
         embeddings = l2_normalize(embeddings)
     queries, others = embeddings[:, 0], embeddings[:, 1:]
@@ -194,6 +190,15 @@ def in_batch_embedding_loss(
     )
     size = in_batch_chunks.rows_at_once(embeddings.shape[0]) if chunk_size is None else chunk_size
     return in_batch_chunks.softmax_losses(rows, duplicates, size)
+
+
+def clean_rows(targets: Tensor, embeddings: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Embeddings (B, T, D) in the computing dtype, 0 in padded rows, and which rows (B,) are not padding."""
+    embeddings = ops.cast(embeddings, lists.computing_dtype(embeddings.dtype))
+    valid = targets >= 0
+    if mask is not None:
+        valid = ops.logical_and(valid, ops.convert_to_tensor(mask, dtype="bool"))
+    return ops.where(valid[:, None, None], embeddings, 0.0), valid
 
 
 def _prepare_rows(labels: Tensor, scores: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -218,14 +223,10 @@ def _prepare_rows(labels: Tensor, scores: Tensor, mask: Tensor | None) -> tuple[
     return labels, scores, columns, valid
 
 
-def _accidental_hits(candidate_ids: Tensor | None, negative_ids: Tensor | None, own: Tensor, width: Any) -> Tensor:
-    """Where (B, B + K) a column other than the row's own holds the row's own candidate."""
+def _accidental_hits(candidate_ids: Tensor | None, negative_ids: Tensor | None, own: Tensor) -> Tensor:
+    """Where (B, B + K) a column other than the row's own holds the row's own candidate, as far as ids are known."""
     if candidate_ids is None:
         return ops.zeros_like(own)
     ids = ops.convert_to_tensor(candidate_ids)
-    same = ops.equal(ids[:, None], ids[None, :])
-    if negative_ids is not None:
-        same_negatives = ops.equal(ids[:, None], ops.convert_to_tensor(negative_ids))
-    else:
-        same_negatives = ops.zeros((ops.shape(ids)[0], width - ops.shape(ids)[0]), "bool")
-    return ops.logical_and(ops.concatenate([same, same_negatives], axis=1), ops.logical_not(own))
+    given = None if negative_ids is None else ops.convert_to_tensor(negative_ids)
+    return in_batch_chunks.accidental_hits(ids, ids, given, own)

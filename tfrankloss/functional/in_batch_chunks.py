@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from tfrankloss.functional import gradients, lists
+from tfrankloss.functional import closed_form, gradients, lists
 
 Tensor = Any
 
@@ -60,13 +60,12 @@ def softmax_losses(batch: Batch, duplicates: str, chunk_size: int) -> Tensor:
 
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
-            weights = ops.where(batch.counted, upstream, 0.0)
-            largest = ops.max(ops.where(batch.counted, upstream, lists.LOWEST), initial=lists.LOWEST)
+            weight, is_common = closed_form.common_weight(upstream, batch.counted, axis=0)
             # Rows mostly weigh the same: then the slopes are known already.
             return ops.cond(
-                ops.all(ops.logical_or(ops.equal(upstream, largest), ops.logical_not(batch.counted))),
-                lambda: tuple(ops.where(largest > lists.LOWEST, largest, 0.0) * part for part in slopes),
-                lambda: _losses_and_slopes(given, weights, duplicates, chunk_size)[1:],
+                is_common,
+                lambda: tuple(ops.where(ops.any(batch.counted), weight[0], 0.0) * part for part in slopes),
+                lambda: _losses_and_slopes(given, ops.where(batch.counted, upstream, 0.0), duplicates, chunk_size)[1:],
             )
 
         return values, gradient
@@ -77,7 +76,7 @@ def softmax_losses(batch: Batch, duplicates: str, chunk_size: int) -> Tensor:
 
 def _losses_and_slopes(batch: Batch, weights: Tensor, duplicates: str, chunk_size: int) -> tuple[Tensor, ...]:
     """Losses (B,), and the gradients of their sum times ``weights`` (B,) for queries, candidates and negatives."""
-    rows, explicit = ops.shape(batch.queries)[0], ops.shape(batch.negatives)[1]
+    rows = ops.shape(batch.queries)[0]
     has_explicit = batch.negatives.shape[1] != 0
     missing = (chunk_size - rows % chunk_size) % chunk_size
     chunks = (rows + missing) // chunk_size
@@ -105,17 +104,12 @@ def _losses_and_slopes(batch: Batch, weights: Tensor, duplicates: str, chunk_siz
         query, own_negatives, own = chunk(queries), chunk(negatives), chunk(places)
         scores = ops.einsum("rd,cd->rc", query, batch.candidates) + hidden
         own_score = ops.take_along_axis(scores, own[:, None], axis=1)
-        hits = None
-        if ids is not None and duplicates != "negative":
-            hits = ops.logical_and(ops.equal(chunk(ids)[:, None], all_ids[None, :]), batch.valid[None, :])
-            hits = ops.logical_and(hits, ops.not_equal(own[:, None], ops.arange(rows)[None, :]))
         if has_explicit:
             scores = ops.concatenate([scores, ops.einsum("rd,rkd->rk", query, own_negatives)], axis=1)
-            if hits is not None:
-                among = ops.zeros((chunk_size, explicit), "bool")
-                if negative_ids is not None:
-                    among = ops.equal(chunk(ids)[:, None], chunk(negative_ids))
-                hits = ops.concatenate([hits, among], axis=1)
+        hits = None
+        if ids is not None and duplicates != "negative":
+            is_own = ops.equal(own[:, None], ops.arange(ops.shape(scores)[1])[None, :])
+            hits = accidental_hits(chunk(ids), all_ids, None if negative_ids is None else chunk(negative_ids), is_own)
         allowed = scores if hits is None or duplicates == "positive" else ops.where(hits, lists.LOWEST, scores)
         probabilities, largest, log_total = _softmax(allowed)
         weight = chunk(weighed)[:, None]
@@ -124,7 +118,6 @@ def _losses_and_slopes(batch: Batch, weights: Tensor, duplicates: str, chunk_siz
             loss = (largest - own_score) + log_total
         else:
             # The own candidate is added to its duplicates.
-            is_own = ops.equal(own[:, None], ops.arange(ops.shape(scores)[1])[None, :])
             positives = ops.where(ops.logical_or(hits, is_own), scores, lists.LOWEST)
             shares, largest_positive, log_positive = _softmax(positives)
             loss = (largest - largest_positive) + (log_total - log_positive)
@@ -155,6 +148,23 @@ def _losses_and_slopes(batch: Batch, weights: Tensor, duplicates: str, chunk_siz
         of_queries = of_queries - weights[:, None] * batch.candidates
         of_candidates = of_candidates - weights[:, None] * batch.queries
     return ops.where(batch.counted, losses, 0.0), of_queries, of_candidates, of_negatives
+
+
+def accidental_hits(own_ids: Tensor, ids: Tensor, negative_ids: Tensor | None, own: Tensor) -> Tensor:
+    """Where (R, B + K) a column other than the row's own holds the row's own candidate.
+
+    Args:
+        own_ids: (R,) ids of the candidates of some rows.
+        ids: (B,) ids of all candidates.
+        negative_ids: (R, K) ids of the explicit negatives of these rows; None where they are not known.
+        own: (R, B + K) booleans, True at the row's own candidate.
+    """
+    same = ops.equal(own_ids[:, None], ids[None, :])
+    if negative_ids is None:
+        same_negatives = ops.zeros((ops.shape(own)[0], ops.shape(own)[1] - ops.shape(ids)[0]), "bool")
+    else:
+        same_negatives = ops.equal(own_ids[:, None], negative_ids)
+    return ops.logical_and(ops.concatenate([same, same_negatives], axis=1), ops.logical_not(own))
 
 
 def _softmax(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:

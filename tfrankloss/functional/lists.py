@@ -21,7 +21,7 @@ LOWEST = -1e37
 LARGEST_SCORE = 1e30
 # Lists of up to this many items are faster to compare item by item than to sort.
 SHORT = 64
-# Whole labels below this are grades, of which there are few.
+# Whole labels below this are grades, of which there are few: web search has 0 to 4.
 GRADES = 5
 # Suffix sums run over blocks of this many places: pairs inside a block, then pairs of blocks.
 BLOCK = 32
@@ -178,7 +178,6 @@ def descending_places(grades: Tensor, mask: Tensor) -> Tensor:
     What ``descending_order`` undoes. Grades of web search, whole numbers from 0 to 4, are counted, in less time than
     sorting takes.
     """
-    counted = ops.all(ops.logical_and(ops.equal(grades, ops.floor(grades)), grades < GRADES))
 
     def by_counting():
         numbers = ops.where(mask, GRADES - 1 - ops.cast(grades, "int32"), GRADES)
@@ -191,7 +190,12 @@ def descending_places(grades: Tensor, mask: Tensor) -> Tensor:
         order = descending_order(grades, mask)
         return put_back(indices(order), order)
 
-    return ops.cond(counted, by_counting, by_sorting)
+    return ops.cond(are_grades(grades), by_counting, by_sorting)
+
+
+def are_grades(labels: Tensor) -> Tensor:
+    """Whether all labels, none of them below 0, are whole numbers below ``GRADES``."""
+    return ops.all(ops.logical_and(ops.equal(labels, ops.floor(labels)), labels < GRADES))
 
 
 def descending_order(keys: Tensor, mask: Tensor) -> Tensor:
@@ -376,11 +380,7 @@ def suffix_logsumexp(values: Tensor, mask: Tensor) -> LogSum:
     Places after the last item hold about ``LOWEST``.
     """
     batch, length = ops.shape(values)[0], ops.shape(values)[1]
-    missing = (BLOCK - length % BLOCK) % BLOCK
-    filled = ops.concatenate(
-        [ops.where(mask, values, LOWEST), ops.full((batch, missing), LOWEST, dtype=values.dtype)], axis=1
-    )
-    blocks = ops.reshape(filled, (batch, -1, BLOCK))
+    blocks = _in_blocks(ops.where(mask, values, LOWEST), LOWEST)
     inside = _triangle_logsumexp(LogSum(blocks, ops.zeros_like(blocks)), strict=False)
     behind = _triangle_logsumexp(LogSum(inside.largest[:, :, 0], inside.excess[:, :, 0]), strict=True)
     behind = LogSum(behind.largest[:, :, None], behind.excess[:, :, None])
@@ -392,9 +392,7 @@ def suffix_logsumexp(values: Tensor, mask: Tensor) -> LogSum:
 def sums_before(values: Tensor, behind: bool = False) -> Tensor:
     """The sum (..., L) of all values of a list before each place, or behind it; nothing is subtracted."""
     *outer, length = ops.shape(values)
-    missing = (BLOCK - length % BLOCK) % BLOCK
-    filled = ops.concatenate([values, ops.zeros((*outer, missing), dtype=values.dtype)], axis=-1)
-    blocks = ops.reshape(filled, (*outer, (length + missing) // BLOCK, BLOCK))
+    blocks = _in_blocks(values, 0.0)
     before = np.triu(np.ones((BLOCK, BLOCK)), k=1)
     inside = ops.matmul(blocks, ops.convert_to_tensor(before.T if behind else before, dtype=values.dtype))
     totals = ops.sum(blocks, axis=-1)
@@ -403,7 +401,15 @@ def sums_before(values: Tensor, behind: bool = False) -> Tensor:
     totals = ops.cumsum(ops.concatenate([ops.zeros_like(totals[..., :1]), totals[..., :-1]], axis=-1), axis=-1)
     if behind:
         totals = ops.flip(totals, axis=-1)
-    return ops.reshape(inside + totals[..., None], ops.shape(filled))[..., :length]
+    return ops.reshape(inside + totals[..., None], (*outer, ops.shape(blocks)[-2] * BLOCK))[..., :length]
+
+
+def _in_blocks(values: Tensor, filling: float) -> Tensor:
+    """Values (..., L) as blocks (..., n, BLOCK) of places, the last one filled up."""
+    *outer, length = ops.shape(values)
+    missing = (BLOCK - length % BLOCK) % BLOCK
+    filled = ops.concatenate([values, ops.full((*outer, missing), filling, dtype=values.dtype)], axis=-1)
+    return ops.reshape(filled, (*outer, (length + missing) // BLOCK, BLOCK))
 
 
 def lower_logsumexp(labels: Tensor, values: Tensor, mask: Tensor) -> LogSum:

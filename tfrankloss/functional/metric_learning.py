@@ -5,8 +5,7 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import lists
-from tfrankloss.functional.in_batch import in_batch_scores, in_batch_softmax_loss
+from tfrankloss.functional.in_batch import clean_rows, in_batch_scores, in_batch_softmax_loss
 
 Tensor = Any
 
@@ -62,11 +61,7 @@ def n_pair_loss(
     check_pairs_of_embeddings("embeddings", embeddings.shape)
     errors.check_rank("class_ids", ids.shape, 1, "(batch,)")
     errors.check_same_shape("class_ids", ids.shape, "embeddings", embeddings.shape[:1])
-    embeddings = ops.cast(embeddings, lists.computing_dtype(embeddings.dtype))
-    valid = ids >= 0
-    if mask is not None:
-        valid = ops.logical_and(valid, ops.convert_to_tensor(mask, dtype="bool"))
-    embeddings = ops.where(valid[:, None, None], embeddings, 0.0)
+    embeddings, valid = clean_rows(ids, embeddings, mask)
     scores = in_batch_scores(embeddings, similarity=similarity) / temperature
     losses = in_batch_softmax_loss(ops.ones_like(scores[:, 0]), scores, valid, candidate_ids=ids, duplicates="mask")
     if embedding_penalty == 0:

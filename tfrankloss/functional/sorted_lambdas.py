@@ -94,7 +94,7 @@ def losses_and_slopes(
         return lists.put_back(sums, order)
 
     sums = ops.cond(
-        ops.logical_and(sorted_pairs.are_grades(labels), one_each),
+        ops.logical_and(lists.are_grades(labels), one_each),
         of_grades,
         lambda: sorted_pairs.sum_over_digits(labels, scores, mask, of_digit, order),
     )

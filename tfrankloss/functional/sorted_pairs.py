@@ -16,8 +16,8 @@ from tfrankloss.functional import gradients, kernels, lists
 
 Tensor = Any
 
-# Web search grades from 0 to 4: one digit.
-BASE = 5
+# Grades are one digit.
+BASE = lists.GRADES
 
 
 class Digit(NamedTuple):
@@ -124,11 +124,6 @@ def only_digit(labels: Tensor, scores: Tensor, mask: Tensor, order: Tensor) -> D
     return _digit(lists.take(_filled(scores, mask), order), ops.cast(sorted_grades, "int32"), None, (order,))
 
 
-def are_grades(labels: Tensor) -> Tensor:
-    """Whether all labels are whole numbers below ``BASE``."""
-    return ops.all(ops.logical_and(ops.equal(labels, ops.floor(labels)), labels < BASE))
-
-
 def _digit(scores: Tensor, digits: Tensor, prefixes: Tensor | None, orders: tuple[Tensor, ...]) -> Digit:
     own = ops.one_hot(digits, BASE, dtype=scores.dtype)
     below = np.tri(BASE, k=-1)
@@ -152,7 +147,7 @@ def _grades(labels: Tensor, mask: Tensor) -> Tensor:
         numbers = ops.concatenate([ops.zeros_like(order[:, :1], dtype="int32"), ops.cumsum(steps, axis=1)], axis=1)
         return lists.put_back(numbers, order)
 
-    return ops.cond(are_grades(labels), lambda: ops.cast(labels, "int32"), numbered)
+    return ops.cond(lists.are_grades(labels), lambda: ops.cast(labels, "int32"), numbered)
 
 
 class GapForm(NamedTuple):
