@@ -1,5 +1,6 @@
 """Data for ranking: judged lists, interactions, flat rows to padded lists, and a simulated shop."""
 
+from tfrankloss.data.batches import batch_lists
 from tfrankloss.data.interactions import Interactions, load_movielens
 from tfrankloss.data.letor import load_letor
 from tfrankloss.data.lists import RankingLists, to_lists, to_rows
@@ -9,6 +10,7 @@ __all__ = [
     "ClickLog",
     "Interactions",
     "RankingLists",
+    "batch_lists",
     "load_letor",
     "load_movielens",
     "simulate_clicks",
