@@ -62,7 +62,7 @@ def main():
     if arguments.child:
         form, shape = arguments.child
         step(form, (1100, 8))()
-        memory.print_growth(step(form, tuple(map(int, shape.split("x")))))
+        print(f"{memory.growth(step(form, tuple(map(int, shape.split('x'))))):.1f}")
         return
     rows = []
     for shape in [shape for shape in SHAPES if shape[0] <= arguments.largest]:

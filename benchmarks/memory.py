@@ -1,6 +1,10 @@
-"""Peak memory of one step over that of the process before it, each in a process of its own (Linux)."""
+"""Peak memory of a step over that of the process before it, each library in a process of its own (Linux).
+
+The first step also holds what TensorFlow makes of the graph; a later one holds its own tensors alone.
+"""
 
 import argparse
+import ctypes
 import os
 import subprocess
 import sys
@@ -17,30 +21,33 @@ def status(field):
 
 
 def peak(library, name, batch, length):
-    """Print by how many MB a first step grows the process; a second one would find the memory of the first."""
+    """Print by how many MB a first step grows the process, and a later one."""
     import losses
 
     loss = peers.LIBRARIES[library]()[name]
     losses.step(loss, *peers.lists(2, 40), jit=False)()
-    print_growth(losses.step(loss, *peers.lists(batch, length), jit=False))
+    run = losses.step(loss, *peers.lists(batch, length), jit=False)
+    print(f"{growth(run):.1f}/{max(growth(run) for _ in range(3)):.1f}", flush=True)
 
 
-def print_growth(run):
-    """Print by how many MB a call grows this process at most."""
+def growth(run):
+    """By how many MB a call grows this process at most."""
+    # What is free but was not given back yet would hide what the call takes.
+    ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     before = status("VmRSS")
     run()
-    print(f"{status('VmHWM') - before:.1f}", flush=True)
+    return status("VmHWM") - before
 
 
-def in_fresh_process(script, *arguments):
-    """What a script prints last in a process of its own, or "-" where it fails."""
+def in_fresh_process(script, *arguments, missing="-"):
+    """What a script prints last in a process of its own, or ``missing`` where it fails."""
     # What one operation frees goes back at once, and the next one takes it anew.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     command = [sys.executable, script, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    return done.stdout.split()[-1] if done.returncode == 0 else "-"
+    return done.stdout.split()[-1] if done.returncode == 0 else missing
 
 
 def main():
@@ -60,11 +67,12 @@ def main():
         cells = []
         for library in peers.LIBRARIES:
             size = ["--lists", str(arguments.lists), "--length", str(arguments.length)]
-            cells.append(in_fresh_process(__file__, *size, "--of", library, name))
+            cells += in_fresh_process(__file__, *size, "--of", library, name, missing="-/-").split("/")
         rows.append([name, *cells])
         print(*rows[-1], sep="  ", flush=True)
     shape = f"{arguments.lists}x{arguments.length}"
-    print("\n" + timing.table(rows, [f"MB at {shape}", *peers.LIBRARIES]))
+    steps = [f"{library}, {step} step" for library in peers.LIBRARIES for step in ("first", "later")]
+    print("\n" + timing.table(rows, [f"MB at {shape}", *steps]))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 QUICK = {
     "losses.py": ["--losses", "softmax", "--seconds", "0.1", "--longest", "20"],
     "fit.py": ["--loss", "softmax", "--seconds", "0.1", "--longest", "20"],
+    "backends.py": ["jax", "--losses", "softmax", "--seconds", "0.1", "--longest", "20"],
     "in_batch.py": ["--seconds", "0.1", "--largest", "1024"],
     "memory.py": ["--losses", "softmax", "--lists", "2", "--length", "10"],
     "growth.py": ["--losses", "softmax", "RankNet", "--longest", "300"],

@@ -1,5 +1,6 @@
 """Lambda weights over sorted scores: against all pairs one by one, and the exponentials that they are made of."""
 
+import keras
 import numpy as np
 import pytest
 from backend import NAME, values_and_gradient
@@ -97,6 +98,29 @@ def test_long_lists_are_sorted_by_default(random):
     scores = scores_of("usual", random, labels)
     by_default, by_sorting = by_each(("auto", "sorted"), NDCG, labels, scores)
     np.testing.assert_array_equal(by_default[1], by_sorting[1])
+
+
+@pytest.mark.skipif(NAME != "tensorflow", reason="about TensorFlow's graphs alone")
+def test_lists_of_unknown_length_are_sorted_too(random):
+    import tensorflow as tf
+
+    loss = losses(tfrankloss.RankNetLoss, NDCG, "auto")
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None))] * 2, autograph=False)
+    def run(y_true, y_pred):
+        with tf.GradientTape() as tape, keras.StatelessScope():
+            tape.watch(y_pred)
+            value = loss(y_true, y_pred)
+        return value, tape.gradient(value, y_pred)
+
+    # One block, one group of blocks, several of them, and groups of groups.
+    for length in (1, 20, 700, 20000):
+        labels = padded(labels_of("grades", random, (2, length)), random)
+        scores = scores_of("usual", random, labels)
+        values, slopes = (result.numpy() for result in run(labels, scores))
+        expected, expected_slopes = by_each(("sorted",), NDCG, labels, scores)[0]
+        np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-30)
+        np.testing.assert_allclose(slopes, expected_slopes, atol=1e-4 * np.abs(expected_slopes).max())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ one. Between blocks, a function f of :math:`t = e^{-|s_i - s_j|}` that vanishes 
 powers separate: :math:`t^m = e^{-m(s_i - e)} e^{-m(e - b)} e^{-m(b - s_j)}` for the last score e of the block of i
 and the first score b of the block of j. Every exponent is at most 0 and every term has one sign, so nothing
 overflows or cancels, however far or near the scores are. The sums of a block over its own items, its moments, are
-carried from block to block by doubling the distance over which they reach.
+carried to the others by ``carries``.
 
 Lists may be cut into runs, of which only pairs of one run count.
 
@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 from keras import ops
+
+from tfrankloss.functional import carries
 
 Tensor = Any
 
@@ -125,23 +127,36 @@ def blocks_of(scores: Tensor, runs: Tensor | None = None, temperature: float = 1
     return blocks._replace(features=ops.concatenate(features, axis=2))
 
 
-def _moments(blocks: Blocks, weights: Tensor) -> Tensor:
+def _moments(blocks: Blocks, weights: Tensor, gaps_above: bool) -> tuple[Tensor, Tensor | None]:
     """What the items of other blocks add up to for each block, (B, n, 2 K, C), of weights (B, n, T, C).
 
     The first half holds the sums over all blocks above, as seen from the first score of a block, the second half those
-    over all blocks below, as seen from its last score.
+    over all blocks below, as seen from its last score. With ``gaps_above`` also the sums (B, n, T, C) over the places
+    i of the blocks above of (s_i - s_j) w_i, for each place j.
     """
     own = ops.matmul(blocks.features, weights)
     degree = own.shape[2] // 2
-    steps = ops.cast(ops.arange(1, degree + 1), weights.dtype)
-
-    def fade(state, distance, counts):
-        factors = ops.exp(-distance[:, :, None] * steps)
-        return state * (factors if counts is None else factors * counts[:, :, None])[:, :, :, None]
-
-    above = _carry(own[:, :, degree:], blocks, fade)
-    below = _carry(own[:, :, :degree], blocks, fade, upwards=True)
-    return ops.concatenate([above, below], axis=2)
+    first, last = (
+        carries.End((blocks.scores[:, :, end],), None if blocks.runs is None else blocks.runs[:, :, end])
+        for end in (0, -1)
+    )
+    rates = np.arange(degree + 1)[None] / blocks.temperature
+    below = carries.carried(carries.Sums(own[:, :, :degree]), last, first, rates[:, 1:], upwards=True).one
+    if not gaps_above:
+        above = carries.carried(carries.Sums(own[:, :, degree:]), first, last, rates[:, 1:]).one
+        return ops.concatenate([above, below], axis=2), None
+    of_last = weights if blocks.runs is None else weights * blocks.in_run(-1)[:, :, :, None]
+    counts = ops.sum(of_last, axis=2, keepdims=True)
+    ways = ops.sum(of_last * (blocks.scores - blocks.scores[:, :, -1:])[:, :, :, None], axis=2, keepdims=True)
+    # Items without a factor are the power 0.
+    held = carries.Sums(ops.concatenate([counts, own[:, :, degree:]], axis=2), ways)
+    above = carries.carried(held, first, last, rates)
+    gaps = (
+        above.way + (blocks.scores[:, :, :1] - blocks.scores)[:, :, :, None] * above.one[:, :, :1]
+    ) / blocks.temperature
+    if blocks.runs is not None:
+        gaps = gaps * blocks.in_run(0)[:, :, :, None]
+    return ops.concatenate([above.one[:, :, 1:], below], axis=2), gaps
 
 
 class Term(NamedTuple):
@@ -167,7 +182,7 @@ def kernel_sums(blocks: Blocks, weights: Tensor, terms: Sequence[Term]) -> list[
         terms: The sums to take.
     """
     inside = cut(weights)
-    moments = _moments(blocks, inside)
+    moments, gaps = _moments(blocks, inside, any(term.gaps_above for term in terms))
     degree = moments.shape[2] // 2
     dtype = keras.backend.standardize_dtype(weights.dtype)
     halves = np.repeat([1, -1], degree)[:, None].astype(dtype)
@@ -187,26 +202,9 @@ def kernel_sums(blocks: Blocks, weights: Tensor, terms: Sequence[Term]) -> list[
             pairs = pairs + blocks.gaps * blocks.above()
         total = ops.matmul(pairs, inside) + across[:, :, :, number * channels : (number + 1) * channels]
         if term.gaps_above:
-            total = total + _gaps_across(blocks, inside)
+            total = total + gaps
         sums.append(joined(total, blocks.length))
     return sums
-
-
-def _gaps_across(blocks: Blocks, weights: Tensor) -> Tensor:
-    """For each place j the sum over the places i of its run in the blocks above of (s_i - s_j) w_i, (B, n, T, C)."""
-    distances = (blocks.scores - blocks.scores[:, :, -1:])[:, :, :, None] / blocks.temperature
-    of_last = weights if blocks.runs is None else weights * blocks.in_run(-1)[:, :, :, None]
-    own = ops.stack([ops.sum(of_last, axis=2), ops.sum(of_last * distances, axis=2)], axis=2)
-
-    def move(state, distance, counts):
-        count, total = state[:, :, 0], state[:, :, 1]
-        moved = ops.stack([count, total + distance[:, :, None] * count], axis=2)
-        return moved if counts is None else moved * counts[:, :, None, None]
-
-    carried = _carry(own, blocks, move)
-    from_first = (blocks.scores[:, :, :1] - blocks.scores)[:, :, :, None] / blocks.temperature
-    across = carried[:, :, None, 1] + from_first * carried[:, :, None, 0]
-    return across if blocks.runs is None else across * blocks.in_run(0)[:, :, :, None]
 
 
 def _pair_signs(blocks: Blocks, signs: np.ndarray) -> Tensor:
@@ -215,59 +213,6 @@ def _pair_signs(blocks: Blocks, signs: np.ndarray) -> Tensor:
     if blocks.runs is None:
         return signs
     return ops.where(ops.equal(blocks.runs[:, :, :, None], blocks.runs[:, :, None, :]), signs, 0.0)
-
-
-def _carry(state: Tensor, blocks: Blocks, move: Callable[..., Tensor], upwards: bool = False) -> Tensor:
-    """What the blocks before each block add up to, (B, n, ...), or those behind it if ``upwards``.
-
-    Args:
-        state: (B, n, ...) what each block holds, as seen from its last score (first, if ``upwards``).
-        blocks: The blocks.
-        move: What a state is as seen from a distance (B, n) on, where a third argument (B, n) is 1; None for all.
-        upwards: Whether to carry from the end of the list to its start.
-    """
-    leaving, entering = (0, -1) if upwards else (-1, 0)
-    own, entry = blocks.scores[:, :, leaving], blocks.scores[:, :, entering]
-    runs = None if blocks.runs is None else (blocks.runs[:, :, leaving], blocks.runs[:, :, entering])
-    count = ops.shape(own)[1]
-
-    def from_afar(state, shift, to, to_runs):
-        """The states of the blocks ``shift`` before, as seen from here; 0 where there is none."""
-        shifted = _shifted(own, shift, upwards)
-        # Where there is no such block its state is 0, whatever the distance.
-        distance = ops.abs(shifted - to) / blocks.temperature
-        counts = None
-        if runs is not None:
-            counts = ops.cast(ops.equal(_shifted(runs[0], shift, upwards), to_runs), state.dtype)
-            distance = distance * counts
-        return move(_shifted(state, shift, upwards), distance, counts)
-
-    def double(shift, state):
-        return 2 * shift, state + from_afar(state, shift, own, None if runs is None else runs[0])
-
-    if isinstance(count, int):
-        shift = 1
-        while shift < count:
-            shift, state = double(shift, state)
-    else:
-        _, state = ops.while_loop(lambda shift, _: shift < count, double, (ops.ones((), "int32"), state))
-    return from_afar(state, 1, entry, None if runs is None else runs[1])
-
-
-def _shifted(values: Tensor, shift: Any, upwards: bool) -> Tensor:
-    """The values (B, n, ...) of the blocks ``shift`` before each block (behind, if ``upwards``), else 0."""
-    count = ops.shape(values)[1]
-    if isinstance(count, int) and isinstance(shift, int):
-        shift = min(shift, count)
-        kept = values[:, shift:] if upwards else values[:, : count - shift]
-        padding = [[0, 0], [0, shift] if upwards else [shift, 0], *[[0, 0]] * (len(values.shape) - 2)]
-        return ops.pad(kept, padding)
-    index = ops.arange(count)
-    source = index + shift if upwards else index - shift
-    exists = ops.logical_and(source >= 0, source < count)
-    exists = ops.reshape(exists, (1, -1, *[1] * (len(values.shape) - 2)))
-    moved = ops.take(values, ops.clip(source, 0, count - 1), axis=1)
-    return ops.where(exists, moved, ops.zeros_like(moved))
 
 
 def cut(values: Tensor, repeat_last: bool = False) -> Tensor:

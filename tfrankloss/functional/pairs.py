@@ -47,9 +47,7 @@ def by_sorting(method: str, length: int | None, *, ties: str = "skip", lambda_we
     """Whether ``method`` sorts lists of this static length, or of any where it is None."""
     if not _is_sortable(ties, lambda_weight):
         return False
-    # Weighed sums need to know how far ranks may be apart.
-    long = length > lists.SHORT if length is not None else lambda_weight is None
-    return method == "sorted" or (method == "auto" and long)
+    return method == "sorted" or (method == "auto" and (length is None or length > lists.SHORT))
 
 
 def _is_sortable(ties: str, lambda_weight: Any) -> bool:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfrankloss.functional import decays, gains, kernels, lists, sorted_pairs
+from tfrankloss.functional import carries, decays, gains, kernels, lists, sorted_pairs
 from tfrankloss.functional.lambda_weights import RankTerm
 
 Tensor = Any
@@ -72,7 +72,7 @@ def losses_and_slopes(
     grade_gains, one_each = _gains_of_grades(labels, mask, item_gains)
 
     def of_digit(digit, of_classes=None):
-        own_ranks = ranks if len(digit.orders) == 1 else lists.take(ranks, digit.orders[1])
+        own_ranks = ranks if digit.prefixes is None else lists.take(ranks, digit.orders[1])
         blocks = _blocks_of(digit.scores, own_ranks, digit.prefixes, no_ties)
         own_weights = None if weights is None else digit.sort(weights)
         of_items = _Channels(digit, digit.sort(item_gains), own_weights, of_classes)
@@ -93,11 +93,13 @@ def losses_and_slopes(
         sums = of_digit(sorted_pairs.only_digit(labels, scores, mask, order), grade_gains)
         return lists.put_back(sums, order)
 
-    sums = ops.cond(
-        ops.logical_and(lists.are_grades(labels), one_each),
-        of_grades,
-        lambda: sorted_pairs.sum_over_digits(labels, scores, mask, of_digit, order),
-    )
+    def of_all_labels():
+        return sorted_pairs.sum_over_digits(labels, scores, mask, of_digit, 2, order)
+
+    if weights is None:
+        sums = ops.cond(ops.logical_and(lists.are_grades(labels), one_each), of_grades, of_all_labels)
+    else:
+        sums = of_all_labels()
     return sums[:, :, 0], sums[:, :, 1]
 
 
@@ -217,8 +219,15 @@ def _sums(
     distances = (blocks.scores - blocks.scores[:, :, -1:]) * blocks.in_run(-1)
     from_last = _features(distances, blocks.ranks[:, :, -1:] - blocks.ranks, blocks.in_run(-1), decay, degree)
     own_gaps = ops.matmul(from_last.of_ranks, of_above * distances[:, :, :, None])
-    from_above, gaps_above = _carried(blocks, decay, from_last.moments(of_above), own_gaps)
-    from_below, _ = _carried(blocks, decay, from_first.moments(of_below), None)
+    first, last = (
+        carries.End(
+            (blocks.scores[:, :, end], blocks.ranks[:, :, end]), None if blocks.runs is None else blocks.runs[:, :, end]
+        )
+        for end in (0, -1)
+    )
+    rates = np.stack([np.repeat(np.arange(degree + 1), terms), np.tile(decay.rates, degree + 1)])
+    from_above = carries.carried(carries.Sums(from_last.moments(of_above), own_gaps), first, last, rates)
+    from_below = carries.carried(carries.Sums(from_first.moments(of_below)), last, first, rates, upwards=True)
 
     weights = decay.weights.astype(dtype)[:, None]
     value, slope = (
@@ -233,10 +242,10 @@ def _sums(
         near = ops.split(ops.einsum("bnft,bnfc->bntc", features.of_ranks, near), 1 + len(others), axis=3)
         return [*near, *ops.split(ops.einsum("bnft,bnfc->bntc", features.of_both, far), 2, axis=3)]
 
-    one, gap, of_value, of_slope = seen(from_first, from_above, gaps_above)
+    one, gap, of_value, of_slope = seen(from_first, from_above.one, from_above.way)
     across = (blocks.scores[:, :, :1] - blocks.scores)[:, :, :, None]
     above = [one, gap + across * one, of_value, of_slope]
-    below = seen(from_last, from_below)
+    below = seen(from_last, from_below.one)
 
     inside = _inside(blocks, discount, form)
     inside_above = ops.split(ops.matmul(ops.concatenate(inside, axis=2), of_above), 4, axis=2)
@@ -275,75 +284,6 @@ def _features(distances: Tensor, steps: Tensor, counted: Any, decay: decays.Deca
     while len(powers) < degree:
         powers.append(powers[-1] * power)
     return _Features(by_rank, ops.concatenate(powers, axis=2))
-
-
-def _carried(
-    blocks: _Blocks, decay: decays.Decay, own: Tensor, own_gaps: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """What all blocks above add up to, as seen from the first place of each block; or below, as from the last one.
-
-    Args:
-        blocks: The blocks.
-        decay: The decay of rank distances.
-        own: (B, n, F, C) what each block holds for others, as seen from its last place (its first, for those above).
-        own_gaps: (B, n, M, C) the same times the score distance, for the blocks below; None for those above.
-    """
-    upwards = own_gaps is None
-    near, far = (-1, 0) if upwards else (0, -1)
-    dtype = keras.backend.standardize_dtype(own.dtype)
-    terms = len(decay.rates)
-
-    def ends(values):
-        """Values at the places where sums enter a block and leave the one before, with blocks on axis 0."""
-        values = ops.transpose(values, (1, 0, 2))
-        left = values[:, :, far]
-        before = ops.concatenate([left[1:], left[-1:]] if upwards else [left[:1], left[:-1]], axis=0)
-        return values[:, :, near], left, before
-
-    (entry, left, before), (rank, left_rank, before_rank) = ends(blocks.scores), ends(blocks.ranks)
-    runs = None if blocks.runs is None else ends(blocks.runs)
-
-    def step(distance, steps, same):
-        distance, steps = ops.abs(distance), ops.abs(steps)
-        if same is not None:
-            same = ops.cast(same, dtype)
-            distance, steps = distance * same, steps * same
-        powers = ops.cast(ops.arange(own.shape[2] // terms), dtype)[:, None]
-        exponents = distance[:, :, None, None] * powers + steps[:, :, None, None] * decay.rates.astype(dtype)
-        factors = ops.reshape(ops.exp(-exponents), (*ops.shape(distance), own.shape[2], 1))
-        return distance[:, :, None, None], factors if same is None else factors * same[:, :, None, None]
-
-    same_before, same_inside = (
-        (None, None) if runs is None else (ops.equal(runs[0], runs[2]), ops.equal(runs[0], runs[1]))
-    )
-    to_entry = step(entry - before, rank - before_rank, same_before)
-    to_exit = step(left - entry, left_rank - rank, same_inside)
-
-    def moved(state, gaps, distance, factors):
-        if gaps is not None:
-            gaps = factors[:, :terms] * (gaps + distance * state[:, :terms])
-        return factors * state, gaps
-
-    def pass_block(state, block):
-        """From what leaves the block before to what leaves this one, and what enters it."""
-        state, gaps = state if own_gaps is not None else (state[0], None)
-        held, held_gaps, entry_distance, entry_factors, exit_distance, exit_factors = block
-        entering, entering_gaps = moved(state, gaps, entry_distance, entry_factors)
-        leaving, leaving_gaps = moved(entering, entering_gaps, exit_distance, exit_factors)
-        if gaps is None:
-            return (leaving + held,), (entering,)
-        return (leaving + held, leaving_gaps + held_gaps), (entering, entering_gaps)
-
-    swapped = ops.transpose(own, (1, 0, 2, 3))
-    swapped_gaps = swapped[:, :, :terms] if own_gaps is None else ops.transpose(own_gaps, (1, 0, 2, 3))
-    start = (
-        (ops.zeros_like(swapped[0]),)
-        if own_gaps is None
-        else (ops.zeros_like(swapped[0]), ops.zeros_like(swapped_gaps[0]))
-    )
-    _, entering = ops.scan(pass_block, start, (swapped, swapped_gaps, *to_entry, *to_exit), reverse=upwards)
-    back = [ops.transpose(values, (1, 0, 2, 3)) for values in entering]
-    return back[0], None if own_gaps is None else back[1]
 
 
 def _inside(blocks: _Blocks, discount: str | None, form: sorted_pairs.GapForm) -> list[Tensor]:

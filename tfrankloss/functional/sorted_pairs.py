@@ -71,7 +71,12 @@ class Runs:
 
 
 def sum_over_digits(
-    labels: Tensor, scores: Tensor, mask: Tensor, of_digit: Callable[[Digit], Tensor], order: Tensor | None = None
+    labels: Tensor,
+    scores: Tensor,
+    mask: Tensor,
+    of_digit: Callable[[Digit], Tensor],
+    columns: int,
+    order: Tensor | None = None,
 ) -> Tensor:
     """The sum over the digits of the labels of ``of_digit``, which gives (B, L, C) in sorted order.
 
@@ -80,41 +85,30 @@ def sum_over_digits(
         scores: (B, L) scores, clean at padding.
         mask: (B, L) booleans, False at padding.
         of_digit: What the pairs add that differ first at a digit.
+        columns: C.
         order: Indices (B, L) that sort the lists by descending score, padding last; None for any such order.
 
     Returns:
         (B, L, C) in the order of the input.
     """
-    grades = ops.where(mask, _grades(labels, mask), -1)
+    grades = ops.where(mask, _grades(labels), -1)
     by_score = lists.descending_order(scores, mask) if order is None else order
     both = lists.take(ops.stack([_filled(scores, mask), ops.cast(grades, scores.dtype)], axis=2), by_score)
     scores, grades = both[:, :, 0], ops.cast(both[:, :, 1], "int32")
-    mask = grades >= 0
     top = ops.max(grades, initial=0)
     unit = ops.while_loop(lambda unit: unit * BASE <= top, lambda unit: unit * BASE, ops.ones((), "int32"))
 
-    def of_unit(unit, prefixes):
-        """The sum of the digit worth ``unit``, in the order of descending scores."""
-        orders: tuple[Tensor, ...] = (by_score,)
-        sorted_scores, sorted_grades = scores, grades
-        if prefixes is not None:
-            order = ops.argsort(prefixes, axis=1)
-            orders = by_score, order
-            sorted_scores, sorted_grades, prefixes = (
-                lists.take(values, order) for values in (scores, grades, prefixes)
-            )
-        digits = ops.where(sorted_grades >= 0, ops.floor_divide(sorted_grades, unit) % BASE, -1)
-        own = ops.one_hot(digits, BASE, dtype=scores.dtype)
-        below = np.tri(BASE, k=-1)
-        worse, better = (ops.matmul(own, ops.convert_to_tensor(pairs, own.dtype)) for pairs in (below, below.T))
-        sums = of_digit(Digit(sorted_scores, prefixes, orders, own, worse, better))
-        return sums if prefixes is None else lists.put_back(sums, order)
-
     def next_digit(unit, total):
         # Padding has a run of its own, behind all others.
-        return unit // BASE, total + of_unit(unit // BASE, ops.where(mask, ops.floor_divide(grades, unit), top + 1))
+        prefixes = ops.where(grades >= 0, ops.floor_divide(grades, unit * BASE), top + 1)
+        order = ops.argsort(prefixes, axis=1)
+        sorted_scores, sorted_grades, prefixes = (lists.take(values, order) for values in (scores, grades, prefixes))
+        digits = ops.where(sorted_grades >= 0, ops.floor_divide(sorted_grades, unit) % BASE, -1)
+        sums = of_digit(_digit(sorted_scores, digits, prefixes, (by_score, order)))
+        return unit // BASE, total + lists.put_back(sums, order)
 
-    _, total = ops.while_loop(lambda unit, _: unit > 1, next_digit, (unit, of_unit(unit, None)))
+    nothing = ops.zeros((*ops.shape(scores), columns), dtype=scores.dtype)
+    _, total = ops.while_loop(lambda unit, _: unit > 0, next_digit, (unit, nothing))
     return lists.put_back(total, by_score)
 
 
@@ -137,17 +131,13 @@ def _filled(scores: Tensor, mask: Tensor) -> Tensor:
     return ops.where(mask, scores, lowest)
 
 
-def _grades(labels: Tensor, mask: Tensor) -> Tensor:
-    """The labels (B, L) as small integers in the same order: themselves, or their places among the distinct ones."""
-
-    def numbered():
-        order = ops.argsort(labels, axis=1)
-        ordered = lists.take(labels, order)
-        steps = ops.cast(ops.not_equal(ordered[:, 1:], ordered[:, :-1]), "int32")
-        numbers = ops.concatenate([ops.zeros_like(order[:, :1], dtype="int32"), ops.cumsum(steps, axis=1)], axis=1)
-        return lists.put_back(numbers, order)
-
-    return ops.cond(lists.are_grades(labels), lambda: ops.cast(labels, "int32"), numbered)
+def _grades(labels: Tensor) -> Tensor:
+    """The places (B, L) of labels among the distinct ones of their list, ascending from 0."""
+    order = ops.argsort(labels, axis=1)
+    ordered = lists.take(labels, order)
+    steps = ops.cast(ops.not_equal(ordered[:, 1:], ordered[:, :-1]), "int32")
+    numbers = ops.concatenate([ops.zeros_like(order[:, :1], dtype="int32"), ops.cumsum(steps, axis=1)], axis=1)
+    return lists.put_back(numbers, order)
 
 
 class GapForm(NamedTuple):
@@ -194,7 +184,12 @@ def losses_and_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: GapFor
             values, slopes = above - values, (digit.better - digit.worse) * slopes
         return ops.stack([ops.sum(digit.worse * values, axis=2), ops.sum(slopes, axis=2)], axis=2)
 
-    sums = sum_over_digits(labels, scores, mask, of_digit)
+    order = lists.descending_order(scores, mask)
+    sums = ops.cond(
+        lists.are_grades(labels),
+        lambda: lists.put_back(of_digit(only_digit(labels, scores, mask, order)), order),
+        lambda: sum_over_digits(labels, scores, mask, of_digit, 2, order),
+    )
     return sums[:, :, 0], sums[:, :, 1]
 
 
@@ -217,7 +212,8 @@ def weighed_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: GapForm, 
         slopes = own_weights * digit.worse * as_better + digit.better * as_worse
         return ops.sum(slopes, axis=2, keepdims=True)
 
-    return sum_over_digits(labels, scores, mask, of_digit)[:, :, 0]
+    # This is asked for in rare cases and keeps to the one way that all labels can go.
+    return sum_over_digits(labels, scores, mask, of_digit, 1)[:, :, 0]
 
 
 def smooth_ranks(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
