@@ -79,7 +79,7 @@ class Blocks(NamedTuple):
         runs: (B, n, T) the run of each place, ascending; None where a list is one run.
         gaps: (B, n, T, T) sizes of the gaps inside a block.
         features: (B, n, 2 K, T) e^{-m (b - s)} for m = 1, ..., K and the first score b of a block, 0 outside its first
-            run; then e^{-m (s - e)} for its last score e, 0 outside its last run.
+            run; then e^{-m (s - e)} for its last score e, 0 outside its last run. None where only gaps are summed.
         length: The length of the lists before the last block was filled up.
         temperature: What gaps of scores have been divided by.
     """
@@ -106,16 +106,13 @@ def blocks_of(scores: Tensor, runs: Tensor | None = None, temperature: float = 1
 
     The temperature divides gaps and not scores, which may be large beside them and lose their digits.
     """
-    length = ops.shape(scores)[1]
-    scores = cut(scores, repeat_last=True)
+    blocks = _bare_blocks(scores, runs, temperature)
     degree = DEGREES[keras.backend.standardize_dtype(scores.dtype)]
-    gaps = ops.abs(scores[:, :, :, None] - scores[:, :, None, :]) / temperature
+    scores = blocks.scores
     distances = scores[:, :, :1] - scores, scores - scores[:, :, -1:]
     if runs is None:
-        blocks = Blocks(scores, None, gaps, gaps, length, temperature)
         features = [_powers(distance / temperature, degree) for distance in distances]
     else:
-        blocks = Blocks(scores, cut(runs, repeat_last=True), gaps, gaps, length, temperature)
         # Gaps between runs mean nothing and may have any sign: they count as 0, and are left out afterwards.
         counted = blocks.in_run(0), blocks.in_run(-1)
         features = [
@@ -123,6 +120,14 @@ def blocks_of(scores: Tensor, runs: Tensor | None = None, temperature: float = 1
             for distance, count in zip(distances, counted, strict=True)
         ]
     return blocks._replace(features=ops.concatenate(features, axis=2))
+
+
+def _bare_blocks(scores: Tensor, runs: Tensor | None, temperature: float) -> Blocks:
+    """Blocks without features."""
+    length = ops.shape(scores)[1]
+    scores, runs = cut(scores, repeat_last=True), None if runs is None else cut(runs, repeat_last=True)
+    gaps = ops.abs(scores[:, :, :, None] - scores[:, :, None, :]) / temperature
+    return Blocks(scores, runs, gaps, None, length, temperature)
 
 
 def _moments(blocks: Blocks, weights: Tensor) -> Tensor:
@@ -190,6 +195,20 @@ def kernel_sums(blocks: Blocks, weights: Tensor, terms: Sequence[Term]) -> list[
             total = total + _gaps_across(blocks, inside)
         sums.append(joined(total, blocks.length))
     return sums
+
+
+def gaps_above(scores: Tensor, runs: Tensor | None, weights: Tensor) -> Tensor:
+    """For each place j the sum over the places i of its run above it of (s_i - s_j) w_i, (B, L, C).
+
+    No two terms have different signs, so that each sum is as exact as the gaps are.
+
+    Args:
+        scores: (B, L) scores, descending in each run.
+        runs: (B, L) the run of each place, ascending; None where a list is one run.
+        weights: (B, L, C) weights w of at least 0, 0 at padding.
+    """
+    blocks, inside = _bare_blocks(scores, runs, 1.0), cut(weights)
+    return joined(ops.matmul(blocks.gaps * blocks.above(), inside) + _gaps_across(blocks, inside), blocks.length)
 
 
 def _gaps_across(blocks: Blocks, weights: Tensor) -> Tensor:

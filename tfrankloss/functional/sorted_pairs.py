@@ -7,7 +7,7 @@ different labels log L of them.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from keras import ops
@@ -62,6 +62,12 @@ class Runs:
         """The sum of ``weights`` (B, L, C) over the places above each one."""
         sums = ops.cumsum(weights, axis=1) - weights
         return sums if self._groups is None else sums - lists.take(sums, ops.cast(self._groups.first, "int32") - 1)
+
+    def last(self, like: Tensor) -> Tensor:
+        """The index of the last place of the run of each place, in a shape that broadcasts to ``like`` (B, L)."""
+        if self._groups is None:
+            return ops.shape(like)[1] - 1
+        return ops.cast(self._groups.first + self._groups.size, "int32") - 2
 
     def total(self, weights: Tensor) -> Tensor:
         """The sum of ``weights`` (B, L, C) over all places, in a shape that broadcasts to theirs."""
@@ -150,6 +156,19 @@ def _grades(labels: Tensor, mask: Tensor) -> Tensor:
     return ops.cond(lists.are_grades(labels), lambda: ops.cast(labels, "int32"), numbered)
 
 
+class SortedForm(Protocol):
+    """The loss of a score gap, summed over sorted scores, one digit of the labels at a time.
+
+    Pairs are those of one prefix of which one item has a higher digit: that one is the better.
+    """
+
+    def losses_and_slopes(self, digit: Digit) -> tuple[Tensor, Tensor]:
+        """For each place the loss of the pairs in which it is better, and the slope of all losses, (B, L) each."""
+
+    def weighed_slopes(self, digit: Digit, weights: Tensor) -> Tensor:
+        """The slope (B, L) of all losses, where those of better places are weighed by ``weights`` (B, L)."""
+
+
 class GapForm(NamedTuple):
     """The loss of a gap d = s_i - s_j of a better item i and another one j, by kernels of t = exp(-|d|).
 
@@ -164,12 +183,42 @@ class GapForm(NamedTuple):
     slope: kernels.Kernel
     grows: bool
 
+    def losses_and_slopes(self, digit: Digit) -> tuple[Tensor, Tensor]:
+        """As in ``SortedForm``."""
+        terms = [
+            kernels.Term(self.value, signed=not self.grows, gaps_above=self.grows),
+            kernels.Term(self.slope, signed=self.grows),
+        ]
+        runs = Runs(digit)
+        values, slopes = kernels.kernel_sums(kernels.blocks_of(digit.scores, digit.prefixes), digit.own, terms)
+        above = runs.above(digit.own)
+        if self.grows:
+            below = runs.total(digit.own) - above - digit.own
+            slopes = digit.worse * (slopes - above) + digit.better * (slopes + below)
+        else:
+            values, slopes = above - values, (digit.better - digit.worse) * slopes
+        return ops.sum(digit.worse * values, axis=2), ops.sum(slopes, axis=2)
+
+    def weighed_slopes(self, digit: Digit, weights: Tensor) -> Tensor:
+        """As in ``SortedForm``."""
+        runs, blocks = Runs(digit), kernels.blocks_of(digit.scores, digit.prefixes)
+        channels = ops.concatenate([digit.own, digit.own * weights[:, :, None]], axis=2)
+        (slopes,) = kernels.kernel_sums(blocks, channels, [kernels.Term(self.slope, signed=self.grows)])
+        as_better, as_worse = slopes[:, :, :BASE], slopes[:, :, BASE:]
+        if self.grows:
+            above = runs.above(channels)
+            below = runs.total(channels) - above - channels
+            as_better, as_worse = as_better - above[:, :, :BASE], as_worse + below[:, :, BASE:]
+        else:
+            as_better = -as_better
+        return ops.sum(weights[:, :, None] * digit.worse * as_better + digit.better * as_worse, axis=2)
+
 
 LOGISTIC = GapForm(kernels.SOFTPLUS, kernels.SIGMOID, grows=True)
 SOFT_ZERO_ONE = GapForm(kernels.SIGMOID, kernels.SIGMOID_SLOPE, grows=False)
 
 
-def losses_and_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: GapForm) -> tuple[Tensor, Tensor]:
+def losses_and_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: SortedForm) -> tuple[Tensor, Tensor]:
     """For each item the loss of the pairs in which it is better, and the slope of all losses in its score, (B, L).
 
     Args:
@@ -178,44 +227,16 @@ def losses_and_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: GapFor
         mask: (B, L) booleans, False at padding.
         form: The loss of a gap.
     """
-
-    def of_digit(digit):
-        terms = [
-            kernels.Term(form.value, signed=not form.grows, gaps_above=form.grows),
-            kernels.Term(form.slope, signed=form.grows),
-        ]
-        runs = Runs(digit)
-        values, slopes = kernels.kernel_sums(kernels.blocks_of(digit.scores, digit.prefixes), digit.own, terms)
-        above = runs.above(digit.own)
-        if form.grows:
-            below = runs.total(digit.own) - above - digit.own
-            slopes = digit.worse * (slopes - above) + digit.better * (slopes + below)
-        else:
-            values, slopes = above - values, (digit.better - digit.worse) * slopes
-        return ops.stack([ops.sum(digit.worse * values, axis=2), ops.sum(slopes, axis=2)], axis=2)
-
-    sums = sum_over_digits(labels, scores, mask, of_digit)
+    sums = sum_over_digits(labels, scores, mask, lambda digit: ops.stack(form.losses_and_slopes(digit), axis=2))
     return sums[:, :, 0], sums[:, :, 1]
 
 
-def weighed_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: GapForm, weights: Tensor) -> Tensor:
+def weighed_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: SortedForm, weights: Tensor) -> Tensor:
     """The slope (B, L), in the score of each item, of the losses of all items weighed by ``weights`` (B, L)."""
     weights = ops.where(mask, weights, 0.0)
 
     def of_digit(digit):
-        runs, blocks = Runs(digit), kernels.blocks_of(digit.scores, digit.prefixes)
-        own_weights = digit.sort(weights)[:, :, None]
-        channels = ops.concatenate([digit.own, digit.own * own_weights], axis=2)
-        (slopes,) = kernels.kernel_sums(blocks, channels, [kernels.Term(form.slope, signed=form.grows)])
-        as_better, as_worse = slopes[:, :, :BASE], slopes[:, :, BASE:]
-        if form.grows:
-            above = runs.above(channels)
-            below = runs.total(channels) - above - channels
-            as_better, as_worse = as_better - above[:, :, :BASE], as_worse + below[:, :, BASE:]
-        else:
-            as_better = -as_better
-        slopes = own_weights * digit.worse * as_better + digit.better * as_worse
-        return ops.sum(slopes, axis=2, keepdims=True)
+        return form.weighed_slopes(digit, digit.sort(weights))[:, :, None]
 
     return sum_over_digits(labels, scores, mask, of_digit)[:, :, 0]
 
