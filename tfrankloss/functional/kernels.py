@@ -21,6 +21,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfrankloss.functional import lists
+
 Tensor = Any
 
 BLOCK = 32
@@ -77,9 +79,9 @@ class Blocks(NamedTuple):
     Attributes:
         scores: (B, n, T) scores.
         runs: (B, n, T) the run of each place, ascending; None where a list is one run.
-        gaps: (B, n, T, T) sizes of the gaps inside a block.
+        gaps: (B, n, T, T) sizes of the gaps inside a block; None where no kernel is summed.
         features: (B, n, 2 K, T) e^{-m (b - s)} for m = 1, ..., K and the first score b of a block, 0 outside its first
-            run; then e^{-m (s - e)} for its last score e, 0 outside its last run. None where only gaps are summed.
+            run; then e^{-m (s - e)} for its last score e, 0 outside its last run. None where no kernel is summed.
         length: The length of the lists before the last block was filled up.
         temperature: What gaps of scores have been divided by.
     """
@@ -106,13 +108,16 @@ def blocks_of(scores: Tensor, runs: Tensor | None = None, temperature: float = 1
 
     The temperature divides gaps and not scores, which may be large beside them and lose their digits.
     """
-    blocks = _bare_blocks(scores, runs, temperature)
+    length = ops.shape(scores)[1]
+    scores = cut(scores, repeat_last=True)
     degree = DEGREES[keras.backend.standardize_dtype(scores.dtype)]
-    scores = blocks.scores
+    gaps = ops.abs(scores[:, :, :, None] - scores[:, :, None, :]) / temperature
     distances = scores[:, :, :1] - scores, scores - scores[:, :, -1:]
     if runs is None:
+        blocks = Blocks(scores, None, gaps, gaps, length, temperature)
         features = [_powers(distance / temperature, degree) for distance in distances]
     else:
+        blocks = Blocks(scores, cut(runs, repeat_last=True), gaps, gaps, length, temperature)
         # Gaps between runs mean nothing and may have any sign: they count as 0, and are left out afterwards.
         counted = blocks.in_run(0), blocks.in_run(-1)
         features = [
@@ -120,14 +125,6 @@ def blocks_of(scores: Tensor, runs: Tensor | None = None, temperature: float = 1
             for distance, count in zip(distances, counted, strict=True)
         ]
     return blocks._replace(features=ops.concatenate(features, axis=2))
-
-
-def _bare_blocks(scores: Tensor, runs: Tensor | None, temperature: float) -> Blocks:
-    """Blocks without features."""
-    length = ops.shape(scores)[1]
-    scores, runs = cut(scores, repeat_last=True), None if runs is None else cut(runs, repeat_last=True)
-    gaps = ops.abs(scores[:, :, :, None] - scores[:, :, None, :]) / temperature
-    return Blocks(scores, runs, gaps, None, length, temperature)
 
 
 def _moments(blocks: Blocks, weights: Tensor) -> Tensor:
@@ -197,18 +194,25 @@ def kernel_sums(blocks: Blocks, weights: Tensor, terms: Sequence[Term]) -> list[
     return sums
 
 
-def gaps_above(scores: Tensor, runs: Tensor | None, weights: Tensor) -> Tensor:
-    """For each place j the sum over the places i of its run above it of (s_i - s_j) w_i, (B, L, C).
-
-    No two terms have different signs, so that each sum is as exact as the gaps are.
+def sums_above(runs: Tensor | None, weights: Tensor, below: bool = False) -> Tensor:
+    """For each place the sum of weights over the places of its run above it, (B, L, C); nothing is subtracted.
 
     Args:
-        scores: (B, L) scores, descending in each run.
         runs: (B, L) the run of each place, ascending; None where a list is one run.
-        weights: (B, L, C) weights w of at least 0, 0 at padding.
+        weights: (B, L, C) weights of any kind.
+        below: Whether to sum over the places below it instead.
     """
-    blocks, inside = _bare_blocks(scores, runs, 1.0), cut(weights)
-    return joined(ops.matmul(blocks.gaps * blocks.above(), inside) + _gaps_across(blocks, inside), blocks.length)
+    if runs is None:
+        return ops.transpose(lists.sums_before(ops.transpose(weights, (0, 2, 1)), behind=below), (0, 2, 1))
+    length = ops.shape(runs)[1]
+    runs, inside = cut(runs, repeat_last=True), cut(weights)
+    blocks = Blocks(ops.cast(runs, weights.dtype), runs, None, None, length, 1.0)
+    leaving, entering = (0, -1) if below else (-1, 0)
+    own = ops.sum(inside * blocks.in_run(leaving)[:, :, :, None], axis=2)
+    carried = _carry(own, blocks, lambda state, _, counts: state * counts[:, :, None], upwards=below)
+    across = carried[:, :, None] * blocks.in_run(entering)[:, :, :, None]
+    pairs = np.tri(BLOCK, k=-1).T if below else np.tri(BLOCK, k=-1)
+    return joined(ops.matmul(_pair_signs(blocks, pairs), inside) + across, length)
 
 
 def _gaps_across(blocks: Blocks, weights: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from tfrankloss.functional import kernels, lists
+from tfrankloss.functional import lists
 from tfrankloss.functional.sorted_pairs import BASE, Digit, Runs
 
 Tensor = Any
@@ -30,7 +30,7 @@ class HingeForm(NamedTuple):
         runs = Runs(digit)
         reach = self._reach(digit.scores, runs)
         above = runs.above(digit.own)
-        gaps = kernels.gaps_above(digit.scores, digit.prefixes, digit.own)
+        gaps = runs.gaps_above(digit.scores, above)
         reached = lists.take(ops.concatenate([gaps, above + digit.own], axis=2), reach)
         gaps, counts = reached[:, :, :BASE], reached[:, :, BASE:]
         missing = self._missing(digit.scores, lists.take(digit.scores, reach))[:, :, None]
@@ -44,7 +44,7 @@ class HingeForm(NamedTuple):
         reach = self._reach(digit.scores, runs)
         weighed = digit.own * weights
         counts = lists.take(runs.above(digit.own) + digit.own, reach)
-        below = runs.total(weighed) - lists.take(runs.above(weighed), _first_reaching(reach, digit.scores))
+        below = lists.take(runs.from_here(weighed), _first_reaching(reach, digit.scores))
         return ops.sum(digit.better * below - weights * digit.worse * counts, axis=2)
 
     def _reach(self, scores: Tensor, runs: Runs) -> Tensor:

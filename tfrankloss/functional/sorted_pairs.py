@@ -54,14 +54,28 @@ class Runs:
     """
 
     def __init__(self, digit: Digit):
-        self._groups = None
+        self._prefixes, self._groups = digit.prefixes, None
         if digit.prefixes is not None:
             self._groups = lists.tie_groups(digit.prefixes, ops.ones_like(digit.prefixes, dtype="bool"))
 
     def above(self, weights: Tensor) -> Tensor:
-        """The sum of ``weights`` (B, L, C) over the places above each one."""
+        """The sum of ``weights`` (B, L, C) over the places above each one; exact for counts."""
         sums = ops.cumsum(weights, axis=1) - weights
         return sums if self._groups is None else sums - lists.take(sums, ops.cast(self._groups.first, "int32") - 1)
+
+    def from_here(self, weights: Tensor) -> Tensor:
+        """The sum of ``weights`` (B, L, C) over each place and those below it, with nothing subtracted."""
+        return kernels.sums_above(self._prefixes, weights, below=True) + weights
+
+    def gaps_above(self, scores: Tensor, counts: Tensor) -> Tensor:
+        """The sum (B, L, C) of the score gaps to the places above each one, of which there are ``counts`` (B, L, C).
+
+        From place to place it grows by one gap for each of them, so that small gaps keep their digits.
+        """
+        steps = ops.concatenate([ops.zeros_like(scores[:, :1]), scores[:, :-1] - scores[:, 1:]], axis=1)
+        # Where a run begins there is none above.
+        grown = steps[:, :, None] * counts
+        return kernels.sums_above(self._prefixes, grown) + grown
 
     def last(self, like: Tensor) -> Tensor:
         """The index of the last place of the run of each place, in a shape that broadcasts to ``like`` (B, L)."""
