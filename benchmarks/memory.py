@@ -11,7 +11,7 @@ import sys
 
 import peers
 
-NAMES = ["RankNet", "RankNet + NDCG", "ApproxNDCG", "ListMLE", "softmax"]
+NAMES = ["RankNet", "RankNet + NDCG", "hinge", "ApproxNDCG", "ListMLE", "softmax"]
 
 
 def status(field):

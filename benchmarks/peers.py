@@ -29,6 +29,7 @@ def ours():
     return {
         "RankNet": tfrankloss.RankNetLoss(),
         "RankNet + NDCG": tfrankloss.RankNetLoss(lambda_weight=tfrankloss.NDCGLambdaWeight()),
+        "hinge": tfrankloss.PairwiseHingeLoss(),
         "ApproxNDCG": tfrankloss.ApproxNDCGLoss(),
         "ListMLE": tfrankloss.ListMLELoss(),
         "ListMLE, ties by position": tfrankloss.ListMLELoss("position"),
@@ -56,6 +57,7 @@ def tensorflow_ranking():
     return {
         "RankNet": tfr.losses.PairwiseLogisticLoss(),
         "RankNet + NDCG": tfr.losses.PairwiseLogisticLoss(lambda_weight=tfr.losses.NDCGLambdaWeight()),
+        "hinge": tfr.losses.PairwiseHingeLoss(),
         "ApproxNDCG": tfr.losses.ApproxNDCGLoss(),
         **dict.fromkeys(("ListMLE", "ListMLE, ties by position", "ListMLE, random ties"), list_mle),
         **dict.fromkeys(("softmax", "ListNet", "KL"), softmax),
@@ -68,7 +70,11 @@ def keras_rs():
         return {}
     import keras_rs
 
-    return {"RankNet": keras_rs.losses.PairwiseLogisticLoss(), "ListMLE": keras_rs.losses.ListMLELoss()}
+    return {
+        "RankNet": keras_rs.losses.PairwiseLogisticLoss(),
+        "hinge": keras_rs.losses.PairwiseHingeLoss(),
+        "ListMLE": keras_rs.losses.ListMLELoss(),
+    }
 
 
 LIBRARIES = {"ours": ours, "TF-Ranking": tensorflow_ranking, "keras-rs": keras_rs}

@@ -173,6 +173,43 @@ def test_list_weights_of_arp_and_opa_weigh_their_labels_and_pairs():
     assert value(OPA(), labels, scores, weights) == pytest.approx(3 * 1 / (3 * 1 + 1 * 2))
 
 
+def share_of_ordered_pairs(labels, scores, weights):
+    """Over all pairs of a list, item by item, in float64."""
+    items = np.flatnonzero(labels >= 0)
+    labels, scores, weights = labels[items], scores[items], weights[items].astype("float64")
+    right, pairs = 0.0, 0.0
+    for label, score, weight in zip(labels, scores, weights, strict=True):
+        worse = scores[labels < label]
+        right += weight * (np.sum(worse < score) + np.sum(worse == score) / 2)
+        pairs += weight * len(worse)
+    return right / pairs if pairs else 0.0
+
+
+@pytest.mark.parametrize("grades", [2, 5, 31, None], ids=str)
+@pytest.mark.parametrize("scores", ["distinct", "tied"])
+def test_ordered_pairs_of_long_lists(grades, scores, random):
+    labels = random.random((4, 200)) if grades is None else random.integers(0, grades, (4, 200))
+    labels = np.where(random.random(labels.shape) < 1 / 3, -1, labels).astype("float32")
+    labels[2], labels[3] = 1, -1
+    scores = (
+        random.normal(size=labels.shape) if scores == "distinct" else random.integers(0, 9, labels.shape)
+    ) + labels
+    scores, weights = scores.astype("float32"), random.random(labels.shape).astype("float32")
+    for given in (None, weights):
+        found = keras.ops.convert_to_numpy(functional.ordered_pair_accuracy(labels, scores, weights=given))
+        used = np.ones_like(weights) if given is None else given
+        expected = [share_of_ordered_pairs(*row) for row in zip(labels, scores, used, strict=True)]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_ordered_pairs_beyond_the_whole_numbers_of_float32(random):
+    """50 million pairs."""
+    labels, scores = random.permutation(10000).astype("float32"), random.normal(size=10000).astype("float32")
+    scores += labels / 2e4
+    found = functional.ordered_pair_accuracy(labels[None], scores[None])
+    assert float(found[0]) == pytest.approx(share_of_ordered_pairs(labels, scores, np.ones(10000)), rel=1e-6)
+
+
 def test_gauc_leaves_out_lists_of_one_class():
     labels, scores = [[1, 0, 0], [1, 1, 1], [0, 0, 0], [0, 1, -1]], [[2, 3, 1], [1, 2, 3], [1, 2, 3], [1, 2, 3]]
     assert value(GAUC(), labels, scores) == pytest.approx((1 / 2 + 1) / 2)

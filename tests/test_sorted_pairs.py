@@ -41,6 +41,8 @@ def scores_of(kind, random, labels):
         "tied": lambda: random.integers(0, 3, labels.shape),
         "wide": lambda: random.normal(size=labels.shape) * 1000,
         "converged": lambda: labels * 20 + random.normal(size=labels.shape) * 0.1,
+        # Gaps between grades are whole, or fall short of that by a little that float32 still tells at 900.
+        "at the margin": lambda: 900 + labels - random.integers(0, 2, labels.shape) / 2**13,
     }[kind]().astype("float32")
 
 
@@ -71,8 +73,10 @@ def sigmoid(x):
 
 LOGISTIC = (RankNetLoss, lambda d: np.logaddexp(0, -d), lambda d: -sigmoid(-d))
 ZERO_ONE = (PairwiseSoftZeroOneLoss, lambda d: sigmoid(-d), lambda d: -sigmoid(d) * sigmoid(-d))
-every_form = pytest.mark.parametrize("form", [LOGISTIC, ZERO_ONE], ids=["logistic", "zero-one"])
-LOSSES = {form[0]: form[0](method="sorted", reduction=None) for form in (LOGISTIC, ZERO_ONE)}
+HINGE = (PairwiseHingeLoss, lambda d: np.maximum(0, 1 - d), lambda d: -(d < 1).astype("float64"))
+FORMS = {"logistic": LOGISTIC, "zero-one": ZERO_ONE, "hinge": HINGE}
+every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+LOSSES = {form[0]: form[0](method="sorted", reduction=None) for form in FORMS.values()}
 
 
 def check(form, labels, scores, weights=None, of_slopes=1e-6):
@@ -99,7 +103,7 @@ def test_lengths(form, length, random):
 @pytest.mark.parametrize("labels", ["grades", "31 grades", "clicks", "real", "one grade"])
 def test_labels_and_scores(form, labels, scores, random):
     labels = padded(labels_of(labels, random, (3, 300)), random)
-    of_slopes = 2e-6 if form is LOGISTIC else 2e-5
+    of_slopes = 2e-5 if form is ZERO_ONE else 2e-6
     check(form, labels, scores_of(scores, random, labels), of_slopes=of_slopes)
 
 
@@ -109,6 +113,26 @@ def test_item_weights(form, labels, random):
     labels = padded(labels_of(labels, random, (3, 200)), random)
     weights = (random.integers(1, 9, labels.shape) / 4).astype("float32")
     check(form, labels, scores_of("usual", random, labels), weights, of_slopes=2e-6)
+
+
+# No sum may be the small difference of large ones.
+@pytest.mark.parametrize("labels", ["grades", "31 grades"])
+def test_hinge_of_little_at_large_scores(labels, random):
+    labels = padded(labels_of(labels, random, (3, 300)), random)
+    scores = scores_of("at the margin", random, labels)
+    check(HINGE, labels, scores)
+    check(HINGE, labels, scores, (random.integers(1, 9, labels.shape) * 10.0**-labels).astype("float32"))
+
+
+@pytest.mark.parametrize("margin", [0.25, 3.0])
+def test_margins(margin, random):
+    labels = padded(labels_of("grades", random, (3, 100)), random)
+    scores = scores_of("usual", random, labels)
+    loss = PairwiseHingeLoss(margin=margin, method="sorted", reduction=None)
+    values, gradient = values_and_gradient(loss, labels, scores)
+    expected, slopes = exact(labels, scores, lambda d: np.maximum(0, margin - d), lambda d: -1.0 * (d < margin))
+    np.testing.assert_allclose(values, expected.sum(axis=1), rtol=1e-6)
+    np.testing.assert_array_equal(gradient, slopes)
 
 
 def test_list_weights_are_weights_of_all_items(random):
@@ -161,7 +185,7 @@ def test_squares_by_moments(settings, random):
 MAKERS = {
     "logistic": lambda: RankNetLoss(method="dense", reduction=None),
     "half ties": lambda: RankNetLoss(ties="half", pair_reduction="mean", reduction=None),
-    "hinge": lambda: PairwiseHingeLoss(pairs="binary", pair_reduction="mean", reduction=None),
+    "hinge": lambda: PairwiseHingeLoss(pairs="binary", pair_reduction="mean", method="dense", reduction=None),
     "NDCG": lambda: RankNetLoss(lambda_weight=NDCGLambdaWeight(k=10), reduction=None),
     "MRR": lambda: PairwiseHingeLoss(lambda_weight=MRRLambdaWeight(smooth_fraction=0.5), reduction=None),
 }
@@ -226,6 +250,7 @@ def test_no_tensor_holds_all_pairs(loss):
         (lambda: RankNetLoss(method="fast"), "`method` must be one of 'auto', 'dense', 'sorted'"),
         (lambda: RankNetLoss(method="sorted", ties="half"), '`method` must be "auto" or "dense" where ties count'),
         (lambda: RankNetLoss(method="sorted", lambda_weight=YetiDCGLambdaWeight()), "known of single pairs only"),
+        (lambda: PairwiseHingeLoss(method="sorted", lambda_weight=NDCGLambdaWeight()), "for a hinge with weights"),
         (lambda: PairwiseMSELoss(method="sorted"), "`method` must be one of 'auto', 'dense'"),
         (lambda: ApproxNDCGLoss(method="x"), "`method` must be one of"),
         (lambda: functional.smooth_ranks([[1.0]], method="x"), "`method` must be one of"),

@@ -26,12 +26,12 @@ class GapLoss(NamedTuple):
     Attributes:
         value: The loss.
         gradient: Its derivative.
-        form: The same by kernels of sorted scores, where there are such.
+        form: How it is summed over sorted scores, where it can be.
     """
 
     value: GapFunction
     gradient: GapFunction
-    form: sorted_pairs.GapForm | None = None
+    form: sorted_pairs.SortedForm | None = None
 
 
 def _softplus(values: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfrankloss.functional import carries
+from tfrankloss.functional import carries, lists
 
 Tensor = Any
 
@@ -79,9 +79,9 @@ class Blocks(NamedTuple):
     Attributes:
         scores: (B, n, T) scores.
         runs: (B, n, T) the run of each place, ascending; None where a list is one run.
-        gaps: (B, n, T, T) sizes of the gaps inside a block.
+        gaps: (B, n, T, T) sizes of the gaps inside a block; None where no kernel is summed.
         features: (B, n, 2 K, T) e^{-m (b - s)} for m = 1, ..., K and the first score b of a block, 0 outside its first
-            run; then e^{-m (s - e)} for its last score e, 0 outside its last run.
+            run; then e^{-m (s - e)} for its last score e, 0 outside its last run. None where no kernel is summed.
         length: The length of the lists before the last block was filled up.
         temperature: What gaps of scores have been divided by.
     """
@@ -205,6 +205,29 @@ def kernel_sums(blocks: Blocks, weights: Tensor, terms: Sequence[Term]) -> list[
             total = total + gaps
         sums.append(joined(total, blocks.length))
     return sums
+
+
+def sums_above(runs: Tensor | None, weights: Tensor, below: bool = False) -> Tensor:
+    """For each place the sum of weights over the places of its run above it, (B, L, C); nothing is subtracted.
+
+    Args:
+        runs: (B, L) the run of each place, ascending; None where a list is one run.
+        weights: (B, L, C) weights of any kind.
+        below: Whether to sum over the places below it instead.
+    """
+    if runs is None:
+        return ops.transpose(lists.sums_before(ops.transpose(weights, (0, 2, 1)), behind=below), (0, 2, 1))
+    length = ops.shape(runs)[1]
+    runs, inside = cut(runs, repeat_last=True), cut(weights)
+    blocks = Blocks(ops.cast(runs, weights.dtype), runs, None, None, length, 1.0)
+    leaving, entering = (0, -1) if below else (-1, 0)
+    held = ops.sum(inside * blocks.in_run(leaving)[:, :, :, None], axis=2, keepdims=True)
+    entry, exit_ = (carries.End((blocks.scores[:, :, end],), runs[:, :, end]) for end in (entering, leaving))
+    # What is held does not fade.
+    across = carries.carried(carries.Sums(held), entry, exit_, np.zeros((1, 1)), upwards=below).one
+    pairs = np.tri(BLOCK, k=-1).T if below else np.tri(BLOCK, k=-1)
+    across = across * blocks.in_run(entering)[:, :, :, None]
+    return joined(ops.matmul(_pair_signs(blocks, pairs), inside) + across, length)
 
 
 def _pair_signs(blocks: Blocks, signs: np.ndarray) -> Tensor:

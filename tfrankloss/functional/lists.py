@@ -404,6 +404,13 @@ def sums_before(values: Tensor, behind: bool = False) -> Tensor:
     return ops.reshape(inside + totals[..., None], (*outer, ops.shape(blocks)[-2] * BLOCK))[..., :length]
 
 
+def total(values: Tensor) -> Tensor:
+    """The sum of ``values`` (B, L) over each list, (B,), in blocks of blocks: few of the roundings of a long sum."""
+    for _ in range(2):
+        values = ops.sum(_in_blocks(values, 0.0), axis=-1)
+    return ops.sum(values, axis=-1)
+
+
 def _in_blocks(values: Tensor, filling: float) -> Tensor:
     """Values (..., L) as blocks (..., n, BLOCK) of places, the last one filled up."""
     *outer, length = ops.shape(values)

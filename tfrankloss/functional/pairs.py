@@ -4,12 +4,12 @@ A pairwise loss supplies the loss of a score gap d = s_i - s_j, where i is the b
 Everything else is here, with the gradient in closed form. Pairs are taken in one of two ways:
 
 - dense: every pair by itself, for any loss, any labels and any lambda weight;
-- sorted: by sums over sorted scores, in time that grows with L log L, for losses that have a ``GapForm``, where ties
-  are skipped and pairs have no weights or such as have ``rank_terms``.
+- sorted: by sums over sorted scores, in time that grows with L log L, for losses that have a ``SortedForm``, where ties
+  are skipped and pairs have no weights. Those that have ``rank_terms`` are summed so too, for losses made of kernels.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from keras import ops
 
@@ -33,25 +33,30 @@ def check_pairs(pairs: Any, ties: Any, pair_reduction: Any) -> None:
     errors.check_choice("pair_reduction", pair_reduction, PAIR_REDUCTIONS)
 
 
-def check_method(method: Any, *, ties: str = "skip", lambda_weight: Any = None) -> None:
-    """Raise unless pairs can be taken by ``method``."""
+def check_method(method: Any, *, ties: str = "skip", lambda_weight: Any = None, of_kernels: bool = True) -> None:
+    """Raise unless pairs can be taken by ``method``, for a loss of kernels or another one that has a ``SortedForm``."""
     errors.check_choice("method", method, METHODS)
-    if method == "sorted" and not _is_sortable(ties, lambda_weight):
+    if method == "sorted" and not _is_sortable(ties, lambda_weight, of_kernels):
+        where = (
+            "where ties count or weights are known of single pairs only" if of_kernels else "for a hinge with weights"
+        )
         raise ValueError(
-            '`method` must be "auto" or "dense" where ties count or weights are known of single pairs only. '
+            f'`method` must be "auto" or "dense" {where}. '
             f"Received: method={method!r}, ties={ties!r}, lambda_weight={lambda_weight!r}"
         )
 
 
-def by_sorting(method: str, length: int | None, *, ties: str = "skip", lambda_weight: Any = None) -> bool:
+def by_sorting(
+    method: str, length: int | None, *, ties: str = "skip", lambda_weight: Any = None, of_kernels: bool = True
+) -> bool:
     """Whether ``method`` sorts lists of this static length, or of any where it is None."""
-    if not _is_sortable(ties, lambda_weight):
+    if not _is_sortable(ties, lambda_weight, of_kernels):
         return False
     return method == "sorted" or (method == "auto" and (length is None or length > lists.SHORT))
 
 
-def _is_sortable(ties: str, lambda_weight: Any) -> bool:
-    return ties == "skip" and (lambda_weight is None or _rank_terms(lambda_weight) is not None)
+def _is_sortable(ties: str, lambda_weight: Any, of_kernels: bool) -> bool:
+    return ties == "skip" and (lambda_weight is None or (of_kernels and _rank_terms(lambda_weight) is not None))
 
 
 def _rank_terms(lambda_weight: Any) -> tuple[RankTerm, ...] | None:
@@ -75,10 +80,12 @@ def pair_losses(
     Arguments are those of ``rank_net_loss``.
     """
     check_pairs(pairs, ties, pair_reduction)
-    check_method(method, ties=ties, lambda_weight=lambda_weight)
+    of_kernels = isinstance(gap_loss.form, sorted_pairs.GapForm)
+    check_method(method, ties=ties, lambda_weight=lambda_weight, of_kernels=of_kernels)
     labels, scores, mask = lists.prepare(labels, scores, mask)
     compared = compared_labels(labels, pairs)
-    if gap_loss.form and by_sorting(method, scores.shape[1], ties=ties, lambda_weight=lambda_weight):
+    sort = by_sorting(method, scores.shape[1], ties=ties, lambda_weight=lambda_weight, of_kernels=of_kernels)
+    if gap_loss.form is not None and sort:
         losses = _sum_by_sorting(labels, compared, scores, mask, gap_loss.form, lambda_weight)
     else:
         items = items_of(labels, scores, mask, lambda_weight)._replace(labels=compared)
@@ -120,7 +127,7 @@ def _sum_by_sorting(
     compared: Tensor,
     scores: Tensor,
     mask: Tensor,
-    form: sorted_pairs.GapForm,
+    form: sorted_pairs.SortedForm,
     lambda_weight: PairWeight | None,
 ) -> Tensor:
     """The loss (B, L) of the pairs in which each item is the better one."""
@@ -132,13 +139,15 @@ def _sum_by_sorting(
 
 
 def sorting(
-    labels: Tensor, compared: Tensor, mask: Tensor, form: sorted_pairs.GapForm, lambda_weight: PairWeight | None
+    labels: Tensor, compared: Tensor, mask: Tensor, form: sorted_pairs.SortedForm, lambda_weight: PairWeight | None
 ) -> Callable[..., tuple[Tensor, Tensor]]:
     """A function of scores, and of weights (B, L) of the losses in the slopes or None, that gives losses and slopes.
 
     The losses (B, L) are those of the pairs in which each item is the better one, the slopes (B, L) the gradient of
     their weighed sum.
     """
+    # Lambda weights are summed so for losses of kernels only.
+    of_kernels = cast(sorted_pairs.GapForm, form)
     if lambda_weight is None:
 
         def unweighed(scores, weights=None):
@@ -152,6 +161,6 @@ def sorting(
         ranking = lists.ranking(labels, scores, mask)
         item_gains = lambda_weight.item_gains(labels, mask)
         terms = _rank_terms(lambda_weight) or ()
-        return sorted_lambdas.losses_and_slopes(compared, scores, mask, item_gains, ranking, terms, form, weights)
+        return sorted_lambdas.losses_and_slopes(compared, scores, mask, item_gains, ranking, terms, of_kernels, weights)
 
     return weighed

@@ -9,7 +9,7 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import lists, sorted_pairs
+from tfrankloss.functional import lists, sorted_hinge, sorted_pairs
 from tfrankloss.functional.dense_pairs import (
     LOGISTIC,
     SOFT_ZERO_ONE,
@@ -159,6 +159,7 @@ def pairwise_hinge_loss(
     pairs: str = "graded",
     pair_reduction: str = "sum",
     lambda_weight: PairWeight | None = None,
+    method: str = "auto",
 ) -> Tensor:
     r"""Hinge loss of every pair of items with different labels: a pair costs nothing once it is ``margin`` apart.
 
@@ -172,6 +173,8 @@ def pairwise_hinge_loss(
         pairs: As in ``rank_net_loss``.
         pair_reduction: As in ``rank_net_loss``.
         lambda_weight: As in ``rank_net_loss``.
+        method: "dense" takes every pair by itself, "sorted" sums over sorted scores in time that grows with L log L, as
+            exactly, and "auto" sorts lists of more than 64 items where there is no lambda weight.
 
     Returns:
         (B, L) loss per item, 0 at padding.
@@ -189,7 +192,9 @@ def pairwise_hinge_loss(
     Ranking Loss" of the project's documents.
     """
     errors.check_positive("margin", margin)
-    gap_loss = GapLoss(lambda gaps: ops.relu(margin - gaps), lambda gaps: _below(gaps, margin))
+    gap_loss = GapLoss(
+        lambda gaps: ops.relu(margin - gaps), lambda gaps: _below(gaps, margin), sorted_hinge.HingeForm(margin)
+    )
     return pair_losses(
         labels,
         scores,
@@ -198,6 +203,7 @@ def pairwise_hinge_loss(
         pairs=pairs,
         pair_reduction=pair_reduction,
         lambda_weight=lambda_weight,
+        method=method,
     )
 
 

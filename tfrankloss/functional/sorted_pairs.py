@@ -7,7 +7,7 @@ different labels log L of them.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from keras import ops
@@ -54,14 +54,34 @@ class Runs:
     """
 
     def __init__(self, digit: Digit):
-        self._groups = None
+        self._prefixes, self._groups = digit.prefixes, None
         if digit.prefixes is not None:
             self._groups = lists.tie_groups(digit.prefixes, ops.ones_like(digit.prefixes, dtype="bool"))
 
     def above(self, weights: Tensor) -> Tensor:
-        """The sum of ``weights`` (B, L, C) over the places above each one."""
+        """The sum of ``weights`` (B, L, C) over the places above each one; exact for counts."""
         sums = ops.cumsum(weights, axis=1) - weights
         return sums if self._groups is None else sums - lists.take(sums, ops.cast(self._groups.first, "int32") - 1)
+
+    def from_here(self, weights: Tensor) -> Tensor:
+        """The sum of ``weights`` (B, L, C) over each place and those below it, with nothing subtracted."""
+        return kernels.sums_above(self._prefixes, weights, below=True) + weights
+
+    def gaps_above(self, scores: Tensor, counts: Tensor) -> Tensor:
+        """The sum (B, L, C) of the score gaps to the places above each one, of which there are ``counts`` (B, L, C).
+
+        From place to place it grows by one gap for each of them, so that small gaps keep their digits.
+        """
+        steps = ops.concatenate([ops.zeros_like(scores[:, :1]), scores[:, :-1] - scores[:, 1:]], axis=1)
+        # Where a run begins there is none above.
+        grown = steps[:, :, None] * counts
+        return kernels.sums_above(self._prefixes, grown) + grown
+
+    def last(self, like: Tensor) -> Tensor:
+        """The index of the last place of the run of each place, in a shape that broadcasts to ``like`` (B, L)."""
+        if self._groups is None:
+            return ops.shape(like)[1] - 1
+        return ops.cast(self._groups.first + self._groups.size, "int32") - 2
 
     def total(self, weights: Tensor) -> Tensor:
         """The sum of ``weights`` (B, L, C) over all places, in a shape that broadcasts to theirs."""
@@ -112,6 +132,18 @@ def sum_over_digits(
     return lists.put_back(total, by_score)
 
 
+def sum_over_labels(
+    labels: Tensor, scores: Tensor, mask: Tensor, of_digit: Callable[[Digit], Tensor], columns: int
+) -> Tensor:
+    """``sum_over_digits``, without its sorts by prefix where the labels are grades."""
+    order = lists.descending_order(scores, mask)
+    return ops.cond(
+        lists.are_grades(labels),
+        lambda: lists.put_back(of_digit(only_digit(labels, scores, mask, order)), order),
+        lambda: sum_over_digits(labels, scores, mask, of_digit, columns, order),
+    )
+
+
 def only_digit(labels: Tensor, scores: Tensor, mask: Tensor, order: Tensor) -> Digit:
     """The one digit of labels that are grades, whole numbers below ``BASE``, sorted by ``order``."""
     sorted_grades = lists.take(ops.where(mask, labels, -1.0), order)
@@ -140,6 +172,19 @@ def _grades(labels: Tensor) -> Tensor:
     return lists.put_back(numbers, order)
 
 
+class SortedForm(Protocol):
+    """The loss of a score gap, summed over sorted scores, one digit of the labels at a time.
+
+    Pairs are those of one prefix of which one item has a higher digit: that one is the better.
+    """
+
+    def losses_and_slopes(self, digit: Digit) -> tuple[Tensor, Tensor]:
+        """For each place the loss of the pairs in which it is better, and the slope of all losses, (B, L) each."""
+
+    def weighed_slopes(self, digit: Digit, weights: Tensor) -> Tensor:
+        """The slope (B, L) of all losses, where those of better places are weighed by ``weights`` (B, L)."""
+
+
 class GapForm(NamedTuple):
     """The loss of a gap d = s_i - s_j of a better item i and another one j, by kernels of t = exp(-|d|).
 
@@ -154,12 +199,42 @@ class GapForm(NamedTuple):
     slope: kernels.Kernel
     grows: bool
 
+    def losses_and_slopes(self, digit: Digit) -> tuple[Tensor, Tensor]:
+        """As in ``SortedForm``."""
+        terms = [
+            kernels.Term(self.value, signed=not self.grows, gaps_above=self.grows),
+            kernels.Term(self.slope, signed=self.grows),
+        ]
+        runs = Runs(digit)
+        values, slopes = kernels.kernel_sums(kernels.blocks_of(digit.scores, digit.prefixes), digit.own, terms)
+        above = runs.above(digit.own)
+        if self.grows:
+            below = runs.total(digit.own) - above - digit.own
+            slopes = digit.worse * (slopes - above) + digit.better * (slopes + below)
+        else:
+            values, slopes = above - values, (digit.better - digit.worse) * slopes
+        return ops.sum(digit.worse * values, axis=2), ops.sum(slopes, axis=2)
+
+    def weighed_slopes(self, digit: Digit, weights: Tensor) -> Tensor:
+        """As in ``SortedForm``."""
+        runs, blocks = Runs(digit), kernels.blocks_of(digit.scores, digit.prefixes)
+        channels = ops.concatenate([digit.own, digit.own * weights[:, :, None]], axis=2)
+        (slopes,) = kernels.kernel_sums(blocks, channels, [kernels.Term(self.slope, signed=self.grows)])
+        as_better, as_worse = slopes[:, :, :BASE], slopes[:, :, BASE:]
+        if self.grows:
+            above = runs.above(channels)
+            below = runs.total(channels) - above - channels
+            as_better, as_worse = as_better - above[:, :, :BASE], as_worse + below[:, :, BASE:]
+        else:
+            as_better = -as_better
+        return ops.sum(weights[:, :, None] * digit.worse * as_better + digit.better * as_worse, axis=2)
+
 
 LOGISTIC = GapForm(kernels.SOFTPLUS, kernels.SIGMOID, grows=True)
 SOFT_ZERO_ONE = GapForm(kernels.SIGMOID, kernels.SIGMOID_SLOPE, grows=False)
 
 
-def losses_and_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: GapForm) -> tuple[Tensor, Tensor]:
+def losses_and_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: SortedForm) -> tuple[Tensor, Tensor]:
     """For each item the loss of the pairs in which it is better, and the slope of all losses in its score, (B, L).
 
     Args:
@@ -170,47 +245,18 @@ def losses_and_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: GapFor
     """
 
     def of_digit(digit):
-        terms = [
-            kernels.Term(form.value, signed=not form.grows, gaps_above=form.grows),
-            kernels.Term(form.slope, signed=form.grows),
-        ]
-        runs = Runs(digit)
-        values, slopes = kernels.kernel_sums(kernels.blocks_of(digit.scores, digit.prefixes), digit.own, terms)
-        above = runs.above(digit.own)
-        if form.grows:
-            below = runs.total(digit.own) - above - digit.own
-            slopes = digit.worse * (slopes - above) + digit.better * (slopes + below)
-        else:
-            values, slopes = above - values, (digit.better - digit.worse) * slopes
-        return ops.stack([ops.sum(digit.worse * values, axis=2), ops.sum(slopes, axis=2)], axis=2)
+        return ops.stack(form.losses_and_slopes(digit), axis=2)
 
-    order = lists.descending_order(scores, mask)
-    sums = ops.cond(
-        lists.are_grades(labels),
-        lambda: lists.put_back(of_digit(only_digit(labels, scores, mask, order)), order),
-        lambda: sum_over_digits(labels, scores, mask, of_digit, 2, order),
-    )
+    sums = sum_over_labels(labels, scores, mask, of_digit, 2)
     return sums[:, :, 0], sums[:, :, 1]
 
 
-def weighed_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: GapForm, weights: Tensor) -> Tensor:
+def weighed_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: SortedForm, weights: Tensor) -> Tensor:
     """The slope (B, L), in the score of each item, of the losses of all items weighed by ``weights`` (B, L)."""
     weights = ops.where(mask, weights, 0.0)
 
     def of_digit(digit):
-        runs, blocks = Runs(digit), kernels.blocks_of(digit.scores, digit.prefixes)
-        own_weights = digit.sort(weights)[:, :, None]
-        channels = ops.concatenate([digit.own, digit.own * own_weights], axis=2)
-        (slopes,) = kernels.kernel_sums(blocks, channels, [kernels.Term(form.slope, signed=form.grows)])
-        as_better, as_worse = slopes[:, :, :BASE], slopes[:, :, BASE:]
-        if form.grows:
-            above = runs.above(channels)
-            below = runs.total(channels) - above - channels
-            as_better, as_worse = as_better - above[:, :, :BASE], as_worse + below[:, :, BASE:]
-        else:
-            as_better = -as_better
-        slopes = own_weights * digit.worse * as_better + digit.better * as_worse
-        return ops.sum(slopes, axis=2, keepdims=True)
+        return form.weighed_slopes(digit, digit.sort(weights))[:, :, None]
 
     # This is asked for in rare cases and keeps to the one way that all labels can go.
     return sum_over_digits(labels, scores, mask, of_digit, 1)[:, :, 0]

@@ -20,11 +20,19 @@ class PairwiseLoss(RankingLoss):
         **settings: Further arguments of ``RankingLoss`` and of the subclass.
     """
 
+    # Whether the loss is made of kernels, which is what lambda weights are summed over sorted scores with.
+    of_kernels = True
+
     def __init__(self, *, pairs: str, pair_reduction: str, lambda_weight: LambdaWeight | None, **settings: Any):
         check_pairs(pairs, settings.get("ties", "skip"), pair_reduction)
         check_lambda_weight(lambda_weight)
         if "method" in settings:
-            check_method(settings["method"], ties=settings.get("ties", "skip"), lambda_weight=lambda_weight)
+            check_method(
+                settings["method"],
+                ties=settings.get("ties", "skip"),
+                lambda_weight=lambda_weight,
+                of_kernels=self.of_kernels,
+            )
         super().__init__(pairs=pairs, pair_reduction=pair_reduction, lambda_weight=lambda_weight, **settings)
 
 
@@ -94,6 +102,7 @@ class PairwiseHingeLoss(PairwiseLoss):
         pairs: "graded" compares every two labels, "binary" only labels above 0 with labels of 0.
         pair_reduction: "sum", or "mean" to divide by the number of pairs of the list.
         lambda_weight: How much each pair matters, such as ``NDCGLambdaWeight()``; None for 1.
+        method: "auto", "dense" or "sorted": how pairs are summed, as in ``functional.pairwise_hinge_loss``.
         temperature: Divides the scores; greater than 0.
         reduction: As in ``keras.losses.Loss``, over lists.
         name: Name of the loss.
@@ -109,12 +118,15 @@ class PairwiseHingeLoss(PairwiseLoss):
         4.4
     """
 
+    of_kernels = False
+
     def __init__(
         self,
         margin: float = 1.0,
         pairs: str = "graded",
         pair_reduction: str = "sum",
         lambda_weight: LambdaWeight | None = None,
+        method: str = "auto",
         temperature: float = 1.0,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "pairwise_hinge_loss",
@@ -126,6 +138,7 @@ class PairwiseHingeLoss(PairwiseLoss):
             pairs=pairs,
             pair_reduction=pair_reduction,
             lambda_weight=lambda_weight,
+            method=method,
             temperature=temperature,
             reduction=reduction,
             name=name,

@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import lists
+from tfrankloss.functional import lists, sorted_pairs
 from tfrankloss.functional.lists import ratio
 from tfrankloss.functional.metrics.ranking import Ranking, above, fault, item_weights, rank_relevance, ranked_weights
 
@@ -18,7 +18,7 @@ def ordered_pair_accuracy(
     r"""Share of each list's pairs of different labels whose better item has the higher score.
 
     For graded relevance, where the whole order matters and not its top alone. A pair of equal scores counts half.
-    Holds all pairs of a list at once: memory grows with the square of its length.
+    Lists of more than 64 items are sorted, so that long lists cost little; the counts of pairs are exact.
 
     .. math:: \sum_{y_i > y_j} w_i ([s_i > s_j] + [s_i = s_j] / 2) / \sum_{y_i > y_j} w_i
 
@@ -42,13 +42,35 @@ def ordered_pair_accuracy(
     Source: TensorFlow Ranking, ``OPAMetric``, which counts a pair of equal scores as wrong.
     """
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    better = ops.logical_and(labels[:, :, None] > labels[:, None, :], mask[:, None, :])
-    first = ops.cast(scores[:, :, None] > scores[:, None, :], scores.dtype)
-    tied = ops.cast(ops.equal(scores[:, :, None], scores[:, None, :]), scores.dtype)
-    right = ops.sum(ops.where(better, first + tied / 2, 0.0), axis=2)
+    right, pairs = (_compared if lists.is_short(scores) else _counted)(labels, scores, mask)
     weights = item_weights(weights, mask, scores)
-    pairs = ops.sum(weights * lists.worse_items(labels, mask), axis=1)
-    return ratio(ops.sum(weights * right, axis=1), pairs) + fault(scores)
+    return ratio(lists.total(weights * right), lists.total(weights * pairs)) + fault(scores)
+
+
+def _compared(labels: Tensor, scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """For each item the number of worse items below it, a tie counting half, and that of all worse ones, (B, L)."""
+    worse = ops.logical_and(labels[:, :, None] > labels[:, None, :], mask[:, None, :])
+    worse = ops.cast(ops.logical_and(worse, mask[:, :, None]), scores.dtype)
+    below = ops.cast(scores[:, :, None] > scores[:, None, :], scores.dtype)
+    beside = ops.cast(ops.equal(scores[:, :, None], scores[:, None, :]), scores.dtype)
+    return ops.sum(worse * (below + beside / 2), axis=2), ops.sum(worse, axis=2)
+
+
+def _counted(labels: Tensor, scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The same by sorting."""
+
+    def of_digit(digit):
+        runs = sorted_pairs.Runs(digit)
+        ties = lists.tie_groups(digit.scores, ops.ones_like(digit.scores, dtype="bool"), digit.prefixes)
+        first = ops.cast(ties.first, "int32") - 1
+        before, total = runs.above(digit.own), runs.total(digit.own)
+        behind = lists.take(before + digit.own, first + ops.cast(ties.size, "int32") - 1)
+        # Half of those not above and half of those below: a tie is one of the former alone.
+        right = total - (lists.take(before, first) + behind) / 2
+        return ops.stack([ops.sum(digit.worse * right, axis=2), ops.sum(digit.worse * total, axis=2)], axis=2)
+
+    counts = sorted_pairs.sum_over_labels(labels, scores, mask, of_digit, 2)
+    return counts[:, :, 0], counts[:, :, 1]
 
 
 def auc(

@@ -1,0 +1,86 @@
+"""The hinge loss of all pairs by sorted scores, without the pairs: exact, in time that grows with L log L.
+
+In descending order of scores, what costs a better item is a prefix of the worse ones: all places down to its reach,
+the last place less than the margin below it. There is missing to the margin what is missing at the reach, plus the gap
+from the reach to the place in question. Both are sums of terms of one sign, so that small losses beside large scores
+keep their digits.
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from tfrankloss.functional import lists
+from tfrankloss.functional.sorted_pairs import BASE, Digit, Runs
+
+Tensor = Any
+
+
+class HingeForm(NamedTuple):
+    """max(0, m - d) of a gap d = s_i - s_j of a better item i and another one j: a ``SortedForm``.
+
+    Attributes:
+        margin: m > 0.
+    """
+
+    margin: float
+
+    def losses_and_slopes(self, digit: Digit) -> tuple[Tensor, Tensor]:
+        """As in ``SortedForm``."""
+        runs = Runs(digit)
+        reach = self._reach(digit.scores, runs)
+        above = runs.above(digit.own)
+        gaps = runs.gaps_above(digit.scores, above)
+        reached = lists.take(ops.concatenate([gaps, above + digit.own], axis=2), reach)
+        gaps, counts = reached[:, :, :BASE], reached[:, :, BASE:]
+        missing = self._missing(digit.scores, lists.take(digit.scores, reach))[:, :, None]
+        below = runs.total(digit.own) - lists.take(above, _first_reaching(reach, digit.scores))
+        losses = ops.sum(digit.worse * (gaps + counts * missing), axis=2)
+        return losses, ops.sum(digit.better * below - digit.worse * counts, axis=2)
+
+    def weighed_slopes(self, digit: Digit, weights: Tensor) -> Tensor:
+        """As in ``SortedForm``."""
+        runs, weights = Runs(digit), weights[:, :, None]
+        reach = self._reach(digit.scores, runs)
+        weighed = digit.own * weights
+        counts = lists.take(runs.above(digit.own) + digit.own, reach)
+        below = lists.take(runs.from_here(weighed), _first_reaching(reach, digit.scores))
+        return ops.sum(digit.better * below - weights * digit.worse * counts, axis=2)
+
+    def _reach(self, scores: Tensor, runs: Runs) -> Tensor:
+        """The index (B, L) of the last place of each place's run that is less than the margin below it."""
+        batch, length = ops.shape(scores)
+        # Among all places of the batch.
+        offset = length * ops.arange(batch, dtype="int32")[:, None]
+        every, last = ops.reshape(scores, (-1,)), runs.last(scores) + offset
+
+        def further(step, reach):
+            ahead = ops.minimum(reach + step, last)
+            # The very comparison of the pairs by themselves: a gap equal to the margin costs nothing.
+            return ops.where(scores - ops.take(every, ahead, axis=0) < self.margin, ahead, reach)
+
+        reach = lists.indices(scores) + offset
+        if isinstance(length, int):
+            for power in reversed(range((length - 1).bit_length())):
+                reach = further(2**power, reach)
+        else:
+            step = ops.while_loop(lambda step: 2 * step < length, lambda step: 2 * step, ops.ones((), "int32"))
+            _, reach = ops.while_loop(
+                lambda step, _: step > 0, lambda step, reach: (step // 2, further(step, reach)), (step, reach)
+            )
+        return reach - offset
+
+    def _missing(self, scores: Tensor, others: Tensor) -> Tensor:
+        """The margin minus the gap of scores and others (B, L), without the rounding of the gap."""
+        gaps = scores - others
+        back = gaps - scores
+        rounded = (scores - (gaps - back)) - (others + back)
+        return (self.margin - gaps) - rounded
+
+
+def _first_reaching(reach: Tensor, like: Tensor) -> Tensor:
+    """The index (B, L) of the first place whose reach is at or below each place: reaches never go back up."""
+    shape = ops.shape(reach)
+    ones = ops.reshape(ops.ones_like(like), (-1,))
+    ending = ops.reshape(ops.segment_sum(ones, lists.flat_places(reach), num_segments=shape[0] * shape[1]), shape)
+    return ops.cast(ops.cumsum(ending, axis=1) - ending, "int32")
