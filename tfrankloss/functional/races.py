@@ -45,34 +45,28 @@ def log_tie_probability(rates: Tensor, counted: Tensor, groups: lists.TieGroups)
     Returns:
         (B, L) log probabilities, 0 where not counted.
     """
-    several = ops.logical_and(counted, groups.size > 1)
-    # Groups of one have a closed form, and often there are no others.
-    return ops.cond(
-        ops.any(several),
-        lambda: ops.where(several, _log_probability(rates, several, groups), _log_single(rates, counted)),
-        lambda: _log_single(rates, counted),
-    )
-
-
-def _log_single(rates: Tensor, counted: Tensor) -> Tensor:
-    return ops.where(counted, -ops.softplus(-rates), 0.0)
-
-
-def _log_probability(rates: Tensor, counted: Tensor, groups: lists.TieGroups) -> Tensor:
-    """``log_tie_probability`` where the groups that count have several members."""
 
     # All are arguments: JAX takes no function with a gradient of its own into a branch if it looks beyond those.
     @gradients.custom_gradient
     def log_probability(rates, members, numbers, size):
-        segments = lists.flat_places(numbers)
-        value, slope = _race(rates, members, lists.TieGroups(segments, numbers, size))
+        groups = lists.TieGroups(lists.flat_places(numbers), numbers, size)
+        several = members * ops.cast(size > 1, rates.dtype)
+
+        def of_all():
+            value, slope = _race(rates, several, groups)
+            return ops.where(several > 0, value, -ops.softplus(-rates)), ops.where(
+                several > 0, slope, ops.sigmoid(-rates)
+            )
+
+        # Groups of one have a closed form, and often there are no others.
+        value, slope = ops.cond(ops.any(several > 0), of_all, lambda: (-ops.softplus(-rates), ops.sigmoid(-rates)))
 
         def gradient(*args, upstream=None):
             upstream = members * (args[0] if upstream is None else upstream)
-            slopes = lists.group_sum(upstream, lists.TieGroups(segments, numbers, size)) * members * slope
-            return slopes, ops.zeros_like(members), ops.zeros_like(numbers), ops.zeros_like(size)
+            slopes = lists.group_sum(upstream, groups) * members * slope
+            return slopes, *(ops.zeros_like(other) for other in (members, numbers, size))
 
-        return value, gradient
+        return members * value, gradient
 
     # Which number a group has does not matter, as long as it is its own: that of its first place.
     return log_probability(rates, ops.cast(counted, rates.dtype), groups.first - 1, groups.size)
