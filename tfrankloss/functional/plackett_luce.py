@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import gains, gradients, lists
+from tfrankloss.functional import gains, grade_races, gradients, lists
 from tfrankloss.functional.races import log_tie_probability
 from tfrankloss.functional.top_places import log_top_places_probability
 
@@ -90,11 +90,18 @@ def list_mle_loss(
         weights = _place_weights(sorted_mask, top_k, discount, scores.dtype)
         losses = lists.take(weights * _log_shares(sorted_scores, sorted_mask), places)
         return ops.where(mask, losses, 0.0)
-    order = lists.descending_order(labels, mask)
-    labels, scores, mask = (lists.take(values, order) for values in (labels, scores, mask))
-    weights = _place_weights(mask, top_k, discount, scores.dtype)
-    losses = _tied_losses(labels, scores, mask, weights, ties, top_k)
-    return lists.put_back(ops.where(mask, losses, 0.0), order)
+    if (
+        ties != "exact"
+        or top_k is not None
+        or lists.is_short(scores)
+        or keras.backend.standardize_dtype(scores.dtype) == "float64"
+    ):
+        return _losses_by_sorting(labels, scores, mask, ties, top_k, discount)
+    return ops.cond(
+        ops.logical_and(lists.are_grades(labels), ops.shape(scores)[1] <= grade_races.LONGEST),
+        lambda: _losses_by_grade(labels, scores, mask, discount),
+        lambda: _losses_by_sorting(labels, scores, mask, ties, top_k, discount),
+    )
 
 
 def check_list_mle(ties: Any, top_k: Any, discount: Any, score_transform: Any) -> None:
@@ -146,6 +153,32 @@ def _log_shares_by_sums(scores: Tensor, items: Tensor) -> Tensor:
         return ops.log1p(behind / own), gradient
 
     return losses(scores, items)
+
+
+def _losses_by_grade(labels: Tensor, scores: Tensor, mask: Tensor, discount: Any) -> Tensor:
+    """Losses of exact ties where labels are grades: items are not sorted."""
+    numbers = ops.where(mask, labels, float(lists.GRADES))
+    losses = -grade_races.log_grade_probabilities(scores, numbers)
+    is_of = ops.equal(numbers[:, None, :], ops.cast(ops.arange(lists.GRADES), labels.dtype)[:, None])
+    sizes = ops.sum(ops.cast(is_of, scores.dtype), axis=2)
+    if discount is not None:
+        last = ops.flip(ops.cumsum(ops.flip(sizes, axis=1), axis=1), axis=1)[:, :, None]
+        ranks = lists.places(scores)
+        inside = ops.logical_and(ranks > last - sizes[:, :, None], ranks <= last)
+        weights = ops.sum(ops.where(inside, gains.get_discount(discount)(ranks)[:, None, :], 0.0), axis=2)
+        losses = losses * lists.ratio(weights, sizes)
+    return ops.sum(ops.where(is_of, lists.ratio(losses, sizes)[:, :, None], 0.0), axis=1)
+
+
+def _losses_by_sorting(
+    labels: Tensor, scores: Tensor, mask: Tensor, ties: str, top_k: int | None, discount: Any
+) -> Tensor:
+    """Losses under the rules that treat a group of equal labels as one."""
+    order = lists.descending_order(labels, mask)
+    labels, scores, mask = (lists.take(values, order) for values in (labels, scores, mask))
+    weights = _place_weights(mask, top_k, discount, scores.dtype)
+    losses = _tied_losses(labels, scores, mask, weights, ties, top_k)
+    return lists.put_back(ops.where(mask, losses, 0.0), order)
 
 
 def _place_weights(mask: Tensor, top_k: int | None, discount: Any, dtype: str) -> Tensor:

@@ -25,12 +25,14 @@ from tfrankloss.functional import gradients, lists
 
 Tensor = Any
 
-NODES = 64
+# Nodes of an integral, and how many of them are summed at once: memory grows with these.
+NODES, CHUNK = 48, 8
 # Integrands are followed down to exp(-18) of their largest value.
 DEPTH = 18.0
-NEWTON_STEPS = 12
-# exp(-exp(LATE)) is 0 in float32; before EARLY, 1 - exp(-exp(x)) is exp(x - exp(x) / 2) to the last digit.
-LATE, EARLY = 4.4, -7.0
+# Newton's method finds the mode to a hundredth of the width of the integrand, and where it vanishes to 3 % of that.
+MODE_STEPS, START_STEPS = 8, 6
+# exp(-exp(LATE)) is 1e-36; before EARLY, 1 - exp(-exp(x)) is exp(x) to the last digit of float64.
+LATE, EARLY = 4.4, -36.0
 
 
 def log_tie_probability(rates: Tensor, counted: Tensor, groups: lists.TieGroups) -> Tensor:
@@ -44,113 +46,160 @@ def log_tie_probability(rates: Tensor, counted: Tensor, groups: lists.TieGroups)
     Returns:
         (B, L) log probabilities, 0 where not counted.
     """
-    members = ops.cast(counted, rates.dtype)
 
+    # All are arguments: JAX takes no function with a gradient of its own into a branch if it looks beyond those.
     @gradients.custom_gradient
-    def log_probability(rates):
-        times, log_step, likely = _nodes(rates, members, groups)
-        exponents = rates[:, :, None] + times
-        late = arrival_rate(exponents) * members[:, :, None]
-        # Sums over a group may be huge and nearly the same at all nodes: they are taken relative to one of them.
-        at_middle = log_arrived(exponents[:, :, NODES // 2])
-        offset = lists.group_sum(at_middle * members, groups)
-        rise = lists.group_sum((log_arrived(exponents) - at_middle[:, :, None]) * members[:, :, None], groups)
-        log_weights = times - ops.exp(times) + log_step[:, :, None]
-        log_winning = ops.logsumexp(rise + log_weights, axis=-1)
-        lost = _lost(rise + offset[:, :, None], late, times, log_step, likely, groups)
-        log_losing = ops.log1p(-ops.minimum(lost, 0.9))
-        several = ops.where(likely, log_losing, log_winning + offset)
-        log_total = ops.where(likely, log_losing - offset, log_winning)
-        single = ops.equal(groups.size, 1)
-        value = ops.where(counted, ops.where(single, -ops.softplus(-rates), several), 0.0)
+    def log_probability(rates, members, numbers, size):
+        groups = _Groups(lists.TieGroups(lists.flat_places(numbers), numbers, size))
+        several = members * ops.cast(size > 1, rates.dtype)
+        # Groups of one have a closed form, and often there are no others.
+        alone = (-ops.softplus(-rates), ops.sigmoid(-rates))
+
+        def of_all():
+            race = _race(rates, several, groups)
+            return tuple(ops.where(several > 0, *parts) for parts in zip(race, alone, strict=True))
+
+        value, slope = ops.cond(ops.any(several > 0), of_all, lambda: alone)
 
         def gradient(*args, upstream=None):
-            upstream = args[0] if upstream is None else upstream
-            # d log P / d log r_i: the mean of arrival_rate over the times at which the last member may arrive.
-            density = ops.exp(ops.minimum(rise + log_weights - log_total[:, :, None], 0.0))
-            slope = ops.where(single, ops.sigmoid(-rates), ops.sum(density * late, axis=-1))
-            return lists.group_sum(upstream * members, groups) * members * slope
+            upstream = members * (args[0] if upstream is None else upstream)
+            slopes = groups.sum(upstream) * members * slope
+            return slopes, *(ops.zeros_like(other) for other in (members, numbers, size))
 
-        return value, gradient
+        return members * value, gradient
 
-    return log_probability(rates)
+    # Which number a group has does not matter, as long as it is its own: that of its first place.
+    return log_probability(rates, ops.cast(counted, rates.dtype), groups.first - 1, groups.size)
 
 
-def _lost(log_all: Tensor, late: Tensor, times: Tensor, log_step: Tensor, likely: Tensor, groups: Any) -> Tensor:
-    """1 - P (B, L) where the group likely wins, 0 elsewhere."""
-    log_terms = ops.where(likely[:, :, None], log_all + log_arrived(times), lists.LOWEST)
-    return ops.sum(ops.exp(log_terms) * lists.group_sum(late, groups), axis=-1) * ops.exp(log_step)
+class _Groups:
+    """Sums and more over the members of each group, at every member of it."""
+
+    def __init__(self, groups: lists.TieGroups):
+        self.groups = groups
+        self.same = None
+        # Adding up all of a short list takes less time than finding the places of few sums.
+        if lists.is_short(groups.first):
+            self.same = ops.cast(ops.equal(groups.first[:, :, None], groups.first[:, None, :]), groups.first.dtype)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sums of values (B, L) or (B, L, C)."""
+        if self.same is None:
+            return lists.group_sum(values, self.groups)
+        if len(values.shape) == 2:
+            return ops.einsum("bij,bj->bi", self.same, values)
+        return ops.einsum("bij,bjc->bic", self.same, values)
+
+
+def _race(rates: Tensor, members: Tensor, groups: _Groups) -> tuple[Tensor, Tensor]:
+    """log P of the group (B, L), and its derivative by the log rate of the item."""
+    start, step, likely = _nodes(rates, members, groups)
+    middle = log_arrived(rates + start + step * (NODES / 2))
+    # Sums over a group may be huge and nearly the same at all nodes: they are taken relative to one of them.
+    offset = groups.sum(middle * members)
+    # Nodes that add to the largest rate without rounding: else the same error would count for all equal members.
+    largest = lists.group_max(rates, groups.groups)[:, :, None]
+
+    def add(index, sums):
+        highest, losing, late_sum, lost = sums
+        numbers = ops.cast(index * CHUNK + ops.arange(CHUNK), rates.dtype) + 0.5
+        times = ((start[:, :, None] + step[:, :, None] * numbers) + largest) - largest
+        arrived, late = arrival(rates[:, :, None] + times)
+        parts = ops.concatenate([arrived - middle[:, :, None], late], axis=-1) * members[:, :, None]
+        parts = groups.sum(parts)
+        passed = ops.exp(times)
+        exponents = parts[..., :CHUNK] + (times - passed)
+        before, highest = highest, ops.maximum(highest, ops.max(exponents, axis=-1))
+        shrunk, terms = ops.exp(before - highest), ops.exp(exponents - highest[:, :, None])
+        # The second integrand over the first one, each with its way to count the arrival of the items below.
+        bounded = ops.clip(passed, 1e-30, 40.0)
+        ratio = ops.where(likely[:, :, None], ops.expm1(bounded) / bounded, 0.0)
+        return (
+            highest,
+            losing * shrunk + ops.sum(terms, axis=-1),
+            late_sum * shrunk + ops.sum(terms * late, axis=-1),
+            lost * shrunk + ops.sum(terms * ratio * parts[..., CHUNK:], axis=-1),
+        )
+
+    zeros = ops.zeros_like(rates)
+    sums = ops.fori_loop(0, NODES // CHUNK, add, (zeros + lists.LOWEST, zeros, zeros, zeros))
+    highest, losing, late_sum, lost = sums
+    log_step = ops.log(step)
+    log_losing = ops.log1p(-ops.minimum(lost * ops.exp(ops.where(likely, highest + offset + log_step, 0.0)), 0.9))
+    log_winning = highest + ops.log(losing) + log_step
+    value = ops.where(likely, log_losing, log_winning + offset)
+    # The mean of ``late`` over the times at which the last member may arrive.
+    share = ops.where(likely, ops.exp(ops.where(likely, highest + offset + log_step - log_losing, 0.0)), 1 / losing)
+    return value, share * late_sum
+
+
+def arrival(exponents: Tensor) -> tuple[Tensor, Tensor]:
+    """log(1 - exp(-z)), the log probability to have arrived, for z = exp(x) = rate * time of any size, and its
+    derivative by x, z / (exp(z) - 1), from 1 down to 0.
+    """
+    inside = ops.clip(exponents, EARLY, LATE)
+    waited = ops.exp(inside)
+    waiting = ops.expm1(waited)
+    return ops.minimum(exponents - inside, 0.0) - ops.log1p(1 / waiting), waited / waiting
 
 
 def log_arrived(exponents: Tensor) -> Tensor:
-    """log(1 - exp(-exp(x))): log probability to have arrived, for x = log(rate * time) of any size.
-
-    Exact to the rounding of a number near 1: it is only ever added to others and exponentiated.
-    """
-    waited = ops.exp(ops.clip(exponents, EARLY, LATE))
-    early = exponents - ops.exp(ops.minimum(exponents, EARLY)) / 2
-    return ops.where(exponents < EARLY, early, ops.log(-ops.expm1(-waited)))
+    """The first result of ``arrival``."""
+    return arrival(exponents)[0]
 
 
-def arrival_rate(exponents: Tensor) -> Tensor:
-    """z / (exp(z) - 1) with z = exp(x): the derivative of ``log_arrived``, from 1 down to 0."""
-    waited = ops.exp(ops.clip(exponents, EARLY, LATE))
-    return ops.where(exponents < EARLY, 1 - ops.exp(ops.minimum(exponents, EARLY)) / 2, waited / ops.expm1(waited))
-
-
-def _nodes(rates: Tensor, members: Tensor, groups: lists.TieGroups) -> tuple[Tensor, Tensor, Tensor]:
-    """Log times to sample (B, L, NODES), the logarithm of their spacing, and which groups likely win, (B, L)."""
-    likely = _log_arrived_by(math.log(math.log(2)), rates, members, groups) > -math.log(2)
+def _nodes(rates: Tensor, members: Tensor, groups: _Groups) -> tuple[Tensor, Tensor, Tensor]:
+    """The first log time to sample, the spacing, and which groups likely win, each (B, L)."""
+    rates = ops.stop_gradient(rates)
+    median = ops.zeros_like(rates) + math.log(math.log(2))
+    likely = _arrived_by(median, rates, members, groups)[0] > -math.log(2)
     start, stop = _range(rates, members, groups, likely)
-    step = (stop - start) / NODES
-    index = ops.cast(ops.arange(NODES), rates.dtype) + 0.5
-    times = start[:, :, None] + step[:, :, None] * index
-    # Nodes that add to the largest rate without rounding: else the same error would count for all equal members.
-    largest = lists.group_max(rates, groups)[:, :, None]
-    return (times + largest) - largest, ops.log(step), likely
+    return start, (stop - start) / NODES, likely
 
 
-def _range(rates: Tensor, members: Tensor, groups: lists.TieGroups, likely: Tensor) -> tuple[Tensor, Tensor]:
+def _range(rates: Tensor, members: Tensor, groups: _Groups, likely: Tensor) -> tuple[Tensor, Tensor]:
     """First and last log time to sample, each (B, L).
 
     Where the group likely loses, the integrand is bounded by exp(-T (exp(d) - 1 - d)) at a distance d from its mode at
     about log T, on both sides. Where it likely wins, nothing happens after its slowest member has surely arrived. To
-    the left both integrands follow a concave function, log F, with log t - t added in the first case; Newton's method
+    the left the integrands follow a concave function, log F + log t, less t in the first case; Newton's method
     started below the place where that has fallen by DEPTH approaches it from below.
     """
     mode = _mode(rates, members, groups)
     drop = DEPTH / mode
     reach = drop + ops.sqrt(2 * drop)
-    slowest = -lists.group_max(ops.where(members > 0, -rates, lists.LOWEST), groups)
-    surely = ops.log(DEPTH + 4 + ops.log(groups.size))
+    slowest = -lists.group_max(ops.where(members > 0, -rates, 0.0), groups.groups)
+    surely = ops.log(DEPTH + 4 + ops.log(groups.groups.size))
     stop = ops.where(likely, surely - slowest, ops.log(mode) + ops.log1p(reach))
     log_time = ops.log(mode)
-    level = -DEPTH + ops.where(likely, 0.0, _log_arrived_by(log_time, rates, members, groups) + log_time - mode)
-    start = ops.where(likely, -DEPTH - slowest, log_time - reach)
+    at_mode = _arrived_by(log_time, rates, members, groups)[0] + log_time - mode
+    level = -DEPTH + ops.where(likely, -4.0 - slowest, at_mode)
+    start = ops.where(likely, -DEPTH / 2 - 2.0 - slowest, log_time - reach)
 
     def climb(_, start):
-        time = ops.exp(ops.minimum(start, 80.0))
-        value = _log_arrived_by(start, rates, members, groups) + ops.where(likely, 0.0, start - time)
-        slope = lists.group_sum(arrival_rate(rates + start) * members, groups) + ops.where(likely, 0.0, 1 - time)
-        return start + ops.maximum(level - value, 0.0) / ops.maximum(slope, 1e-3)
+        time = ops.where(likely, 0.0, ops.exp(ops.minimum(start, 80.0)))
+        value, late = _arrived_by(start, rates, members, groups)
+        return start + ops.maximum(level - value - start + time, 0.0) / ops.maximum(late + 1 - time, 1e-3)
 
-    start = ops.fori_loop(0, NEWTON_STEPS, climb, start)
+    start = ops.fori_loop(0, START_STEPS, climb, start)
     return start, stop
 
 
-def _log_arrived_by(log_time: Tensor | float, rates: Tensor, members: Tensor, groups: lists.TieGroups) -> Tensor:
-    """log F (B, L) at a time, common or of each group's own."""
-    return lists.group_sum(log_arrived(rates + log_time) * members, groups)
+def _arrived_by(log_time: Tensor, rates: Tensor, members: Tensor, groups: _Groups) -> tuple[Tensor, Tensor]:
+    """log F (B, L) at a time of each group's own, and its derivative by log time."""
+    both = ops.stack(arrival(rates + log_time), axis=-1) * members[:, :, None]
+    both = groups.sum(both)
+    return both[..., 0], both[..., 1]
 
 
-def _mode(rates: Tensor, members: Tensor, groups: lists.TieGroups) -> Tensor:
-    """T, the solution of T = 1 + sum_i arrival_rate(r_i T), by Newton's method, which climbs to it from 1."""
+def _mode(rates: Tensor, members: Tensor, groups: _Groups) -> Tensor:
+    """T, the solution of T = 1 + sum_i arrival(r_i T)[1], by Newton's method, which climbs to it from 1."""
 
     def climb(_, mode):
         exponents = rates + ops.log(mode)
-        late = arrival_rate(exponents)
+        late = arrival(exponents)[1]
         curvature = late * (late + ops.exp(ops.minimum(exponents, LATE)) - 1)
-        sums = lists.group_sum(ops.stack([late * members, curvature * members], axis=-1), groups)
+        sums = groups.sum(ops.stack([late * members, curvature * members], axis=-1))
         return mode + (1 + sums[..., 0] - mode) / (1 + sums[..., 1] / mode)
 
-    return ops.fori_loop(0, NEWTON_STEPS, climb, ops.ones_like(rates))
+    return ops.fori_loop(0, MODE_STEPS, climb, ops.ones_like(rates))
