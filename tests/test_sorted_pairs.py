@@ -250,7 +250,7 @@ def test_no_tensor_holds_all_pairs(loss):
         (lambda: RankNetLoss(method="fast"), "`method` must be one of 'auto', 'dense', 'sorted'"),
         (lambda: RankNetLoss(method="sorted", ties="half"), '`method` must be "auto" or "dense" where ties count'),
         (lambda: RankNetLoss(method="sorted", lambda_weight=YetiDCGLambdaWeight()), "known of single pairs only"),
-        (lambda: PairwiseHingeLoss(method="sorted", lambda_weight=NDCGLambdaWeight()), "for a hinge with weights"),
+        (lambda: PairwiseHingeLoss(method="sorted", lambda_weight=NDCGLambdaWeight()), "where a hinge has weights"),
         (lambda: PairwiseMSELoss(method="sorted"), "`method` must be one of 'auto', 'dense'"),
         (lambda: ApproxNDCGLoss(method="x"), "`method` must be one of"),
         (lambda: functional.smooth_ranks([[1.0]], method="x"), "`method` must be one of"),

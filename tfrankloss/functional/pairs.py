@@ -37,11 +37,9 @@ def check_method(method: Any, *, ties: str = "skip", lambda_weight: Any = None, 
     """Raise unless pairs can be taken by ``method``, for a loss of kernels or another one that has a ``SortedForm``."""
     errors.check_choice("method", method, METHODS)
     if method == "sorted" and not _is_sortable(ties, lambda_weight, of_kernels):
-        where = (
-            "where ties count or weights are known of single pairs only" if of_kernels else "for a hinge with weights"
-        )
+        reason = "ties count or weights are known of single pairs only" if of_kernels else "a hinge has weights"
         raise ValueError(
-            f'`method` must be "auto" or "dense" {where}. '
+            f'`method` must be "auto" or "dense" where {reason}. '
             f"Received: method={method!r}, ties={ties!r}, lambda_weight={lambda_weight!r}"
         )
 
