@@ -115,13 +115,31 @@ def test_item_weights(form, labels, random):
     check(form, labels, scores_of("usual", random, labels), weights, of_slopes=2e-6)
 
 
-# No sum may be the small difference of large ones.
-@pytest.mark.parametrize("labels", ["grades", "31 grades"])
+@pytest.mark.parametrize("labels", ["grades", "31 grades", "real"])
 def test_hinge_of_little_at_large_scores(labels, random):
     labels = padded(labels_of(labels, random, (3, 300)), random)
-    scores = scores_of("at the margin", random, labels)
-    check(HINGE, labels, scores)
-    check(HINGE, labels, scores, (random.integers(1, 9, labels.shape) * 10.0**-labels).astype("float32"))
+    check(HINGE, labels, scores_of("at the margin", random, labels))
+
+
+@pytest.mark.parametrize("labels", ["grades", "31 grades"])
+def test_hinge_of_gaps_about_the_margin(labels, random):
+    """Whose own rounding would show; which of them are below the margin is what float32 makes of each gap."""
+    labels = padded(labels_of(labels, random, (3, 300)), random)
+    scores = (labels + random.normal(size=labels.shape) * 1e-4).astype("float32")
+    dense = values_and_gradient(PairwiseHingeLoss(method="dense", reduction=None), labels, scores)
+    by_sorting = values_and_gradient(LOSSES[PairwiseHingeLoss], labels, scores)
+    np.testing.assert_array_equal(by_sorting[1], dense[1])
+    expected, _ = exact(labels, scores, *HINGE[1:])
+    np.testing.assert_allclose(by_sorting[0], expected.sum(axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("lower", [0, 30])
+def test_light_items_below_heavy_ones(lower, random):
+    """Sums of weights are taken from below, not as what the heavy ones above leave of the whole."""
+    labels = np.float32([[lower + 1] * 100 + [lower] * 100])
+    scores = np.where(np.arange(200) < 99, 10, random.normal(size=200) * 0.1).astype("float32")[None]
+    weights = np.where(np.arange(200) < 99, 1e6 * random.random(200), 0.1).astype("float32")[None]
+    check(HINGE, labels, scores, weights)
 
 
 @pytest.mark.parametrize("margin", [0.25, 3.0])
