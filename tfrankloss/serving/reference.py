@@ -13,10 +13,18 @@ Answers = Mapping[str, np.ndarray]
 Gap = Callable[[Features, Answers], float]
 
 _ROWS_AT_ONCE = 65536
+# The score of what is not there; JSON has no infinity.
+LOWEST = np.finfo(np.float32).min
 
 
-def live(stage: Stage, features: Features, specs: Specs) -> np.ndarray:
+def live(stage: Stage, features: Features, specs: Specs, mask: np.ndarray | None = None) -> np.ndarray:
     """The float64 output of a stage for its part of ``features``.
+
+    Args:
+        stage: What is called.
+        features: The raw features, and perhaps more.
+        specs: Those that the stage takes.
+        mask: Where outputs count, or None for everywhere; elsewhere they are 0.
 
     Raises:
         ValueError: If an output is not finite.
@@ -25,6 +33,7 @@ def live(stage: Stage, features: Features, specs: Specs) -> np.ndarray:
     with tf.device("CPU:0"):
         output = stage({name: tf.constant(features[name], specs[name].dtype) for name in specs})
     values = keras.ops.convert_to_numpy(output).astype(np.float64)
+    values = values if mask is None else np.where(mask, values, 0.0)
     bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if bad.any():
         row = {name: np.asarray(features[name])[bad][0].tolist() for name in specs}
@@ -86,27 +95,92 @@ def list_gap(query: Stage, candidate: Stage, query_specs: Specs, candidate_specs
     return gap
 
 
-def top_k_gap(query: Stage, specs: Specs, index: CandidateIndex, measure: Measure, k: int) -> Gap:
-    """The gap of a signature that answers with the best k of the index, by a full sort.
+def masked_gap(scores: np.ndarray, expected: np.ndarray, mask: np.ndarray) -> float:
+    """The gap of scores of lists, which must be the lowest float where the mask is False."""
+    if scores.shape != expected.shape or (scores[~mask] != LOWEST).any():
+        return float("inf")
+    return relative_gap(scores[mask], expected[mask])
 
-    Candidates whose scores differ by rounding alone may change places, so each returned id is judged by the score it
-    has in the full table: it must be the score that belongs to its place.
+
+def ranked_gap(table: np.ndarray, ids: np.ndarray, depths: np.ndarray, answers: Answers, blank: str | int) -> float:
+    """The gap of ``ids`` and ``scores`` that should be the best of a table of scores, by a full sort.
+
+    Those whose scores differ by rounding alone may change places, so each returned id is judged by the score it has in
+    the table: it must be the score that belongs to its place.
+
+    Args:
+        table: Scores (B, N), minus infinity for what must not be returned.
+        ids: Of the columns, (N,), or (B, N) where rows have their own.
+        depths: How many each row returns, if there are so many; after these come blanks.
+        answers: What was answered.
+        blank: The id of a blank.
     """
-    row_of = {value: row for row, value in enumerate(index.ids.tolist())}
-
-    def gap(features: Features, answers: Answers) -> float:
-        table = np.stack([_all_scores(measure, row, index.embeddings) for row in live(query, features, specs)])
-        best = -np.sort(-table, axis=1)[:, :k]
-        rows = np.array([[row_of.get(value, -1) for value in ids] for ids in answers["ids"].tolist()])
-        if rows.shape != best.shape or (rows < 0).any() or any(len(set(row)) < k for row in rows.tolist()):
+    shared = {value: column for column, value in enumerate(ids.tolist())} if ids.ndim == 1 else {}
+    gaps = [0.0]
+    for row, scores in enumerate(table):
+        columns = shared or {value: column for column, value in enumerate(ids[row].tolist())}
+        count = min(int(depths[row]), int(np.isfinite(scores).sum()))
+        best = -np.sort(np.partition(-scores, count - 1)[:count]) if count else scores[:0]
+        given, got = answers["ids"][row].tolist(), answers["scores"][row]
+        found = [columns.get(value, -1) for value in given[:count]]
+        rest = all(value == blank for value in given[count:]) and (got[count:] == LOWEST).all()
+        if len(found) < count or -1 in found or len(set(found)) < count or not rest:
             return float("inf")
-        chosen = np.take_along_axis(table, rows, axis=1)
-        return max(relative_gap(answers["scores"], best), relative_gap(chosen, best))
+        gaps += [relative_gap(got[:count], best), relative_gap(scores[found], best)]
+    return max(gaps)
+
+
+def top_k_gap(query: Stage, specs: Specs, index: CandidateIndex, measure: Measure, k: int) -> Gap:
+    """The gap of a signature that answers with the best of the index; see `ranked_gap`.
+
+    Where ``k``, ``exclude_ids`` or a filter is asked as well, it counts.
+    """
+    known: dict[bytes, np.ndarray] = {}
+
+    def table_of(queries: np.ndarray) -> np.ndarray:
+        # The rows of a probe come again in every request, and a catalogue may be long.
+        new = {row.tobytes(): row for row in queries if row.tobytes() not in known}
+        if new:
+            known.update(zip(new, _all_scores(measure, np.stack(list(new.values())), index.embeddings), strict=True))
+        return np.stack([known[row.tobytes()] for row in queries])
+
+    def gap(asked: Features, answers: Answers) -> float:
+        queries = live(query, asked, specs)
+        depths = np.asarray(asked.get("k", np.full(len(queries), k)))
+        shape = (len(queries), depths.max(initial=0))
+        if answers["ids"].shape != shape or answers["scores"].shape != shape:
+            return float("inf")
+        table = np.where(allowed(index, asked, len(queries)), table_of(queries), -np.inf)
+        return ranked_gap(table, index.ids, depths, answers, index.blank)
 
     return gap
 
 
-def _all_scores(measure: Measure, query: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+def allowed(index: CandidateIndex, asked: Features, batch: int) -> np.ndarray:
+    """Which candidates each row may return, (B, N), one comparison after the other."""
+    good = np.ones((batch, index.size), bool)
+    for row, ids in enumerate(asked.get("exclude_ids", ())):
+        good[row] &= ~np.isin(index.ids, ids)
+    for attribute, values in index.attributes.items():
+        for row, wanted in enumerate(asked.get(f"{attribute}_in", ())):
+            good[row] &= np.isin(values, wanted) | (len(wanted) == 0)
+    return good
+
+
+def _all_scores(measure: Measure, queries: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+    """Scores (B, N) by blocks of candidates, with one product of matrices each."""
     blocks = range(0, len(embeddings), _ROWS_AT_ONCE)
-    rows = (embeddings[start : start + _ROWS_AT_ONCE].astype(np.float64) for start in blocks)
-    return np.concatenate([pair_scores(measure, query, block) for block in rows])
+    return np.concatenate(
+        [_scores(measure, queries, embeddings[start : start + _ROWS_AT_ONCE].astype(np.float64)) for start in blocks], 1
+    )
+
+
+def _scores(measure: Measure, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    if measure.similarity == "euclidean":
+        # Differences, row by row: the squares of the expansion would cancel.
+        return -np.stack([((row - candidates) ** 2).sum(axis=1) for row in queries]) / measure.temperature
+    products = queries @ candidates.T / measure.temperature
+    if measure.similarity == "dot":
+        return products
+    norms = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(candidates, axis=1)
+    return np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
