@@ -137,7 +137,7 @@ def test_session_is_bit_equal_to_the_traced_function(tmp_path):
             rows = {**queries(7), **{name: values[:7] for name, values in catalog().items()}}
             asked = {name: np.stack([rows[name]] * 3, 1) if name in signature.listed else rows[name] for name in specs}
             fed = servable.fed(signature.request(signature.extend(asked)), signature.name)
-            live = tf.function(signature.compute)(
+            live = tf.function(signature.serve)(
                 {name: tf.constant(fed[name], spec.dtype) for name, spec in signature.inputs.items()}
             )
             answers = servable.raw(fed, signature.name)

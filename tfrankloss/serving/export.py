@@ -193,7 +193,7 @@ def _write(planned: Plan, folder: Path, base: Path) -> None:
     for table in tables:
         archive.track(table)
     for signature in planned.signatures:
-        function = archive.add_endpoint(signature.name, signature.compute, [signature.inputs])
+        function = archive.add_endpoint(signature.name, signature.serve, [signature.inputs])
         refuse_operations(signature.name, function.get_concrete_function().graph.as_graph_def())
     names = [layer.name for layer in unbuilt if layer.built and layer.variables]
     if names:

@@ -32,6 +32,7 @@ class Signature:
         gap: How far answers are from the live model's, computed another way.
         features: The raw features behind the arguments, where those are others.
         listed: The features with a list axis that the probe's rows do not have.
+        lists: The arguments that share an open list axis.
         extend: Adds to the features of a probe what else is asked, such as ids to leave out.
         encode: From all that is asked to the arguments, such as serialized messages.
     """
@@ -42,8 +43,29 @@ class Signature:
     gap: reference.Gap
     features: Specs | None = None
     listed: frozenset[str] = frozenset()
+    lists: frozenset[str] = frozenset()
     extend: Callable[[Features], Features] = _unchanged
     encode: Callable[[Features], Features] = _unchanged
+
+    def serve(self, tensors: dict[str, tf.Tensor]) -> Outputs:
+        """What is traced: `compute`, after checks that a server leaves to the graph.
+
+        It takes tensors of any shape, and broadcasting or a reshape would then answer with something.
+        """
+        checked = {name: tf.ensure_shape(value, self.inputs[name].shape) for name, value in tensors.items()}
+        checks = [
+            tf.debugging.Assert(
+                tf.reduce_all(sizes == sizes[0]), [f"inputs must have the same number of {wording}:", sizes]
+            )
+            for wording, found in (
+                ("rows", [tf.shape(value)[0] for value in checked.values()]),
+                ("items", [tf.shape(checked[name])[1] for name in sorted(self.lists & set(checked))]),
+            )
+            if len(found) > 1
+            for sizes in [tf.stack(found)]
+        ]
+        with tf.control_dependencies(checks):
+            return self.compute({name: tf.identity(value) for name, value in checked.items()})
 
     def request(self, asked: Features) -> dict[str, Any]:
         """The arguments for all that is asked."""
@@ -98,6 +120,7 @@ class Alias:
             compute=compute,
             gap=lambda asked, got: signature.gap(asked, {self.outputs.get(key, key): got[key] for key in got}),
             features=signature.inputs if signature.features is None else signature.features,
+            lists=frozenset(arguments.get(key, key) for key in signature.lists),
             encode=lambda asked: {arguments.get(key, key): value for key, value in signature.encode(asked).items()},
         )
 

@@ -104,6 +104,7 @@ class _Scorer:
             lambda tensors: {"outputs": self.masked(tensors, tensors[_MASK])},
             lambda asked, got: reference.masked_gap(got["outputs"], self.live(asked), asked[_MASK]),
             features=self.features,
+            lists=self.items | {_MASK},
             extend=self.padded,
         )
 
@@ -136,7 +137,7 @@ def _default(scorer: _Scorer, padding: str | None) -> Signature:
         def compute(tensors: dict[str, tf.Tensor]) -> Outputs:
             return {"scores": tf.cast(scorer.stage.graph(tensors), tf.float32)}
 
-        return Signature(DEFAULT, scorer.specs, compute, gap)
+        return Signature(DEFAULT, scorer.specs, compute, gap, lists=scorer.lists)
     _check_free({padding}, scorer.features)
     if not scorer.lists:
         raise ValueError(f"`padding` must be None for a model without features of items. Received: padding={padding!r}")
@@ -190,7 +191,8 @@ def _rank(scorer: _Scorer) -> Signature:
         return reference.ranked_gap(table, asked["item_ids"], asked[_MASK].sum(axis=1), answers, "")
 
     inputs = {**scorer.features, "item_ids": tf.TensorSpec((None, scorer.list_size), tf.string, name="item_ids")}
-    return Signature("rank", inputs, compute, gap, features=scorer.features, extend=extend)
+    lists = scorer.items | {"item_ids"}
+    return Signature("rank", inputs, compute, gap, features=scorer.features, lists=lists, extend=extend)
 
 
 def _serialized(scorer: _Scorer, settings: Settings) -> list[Signature]:

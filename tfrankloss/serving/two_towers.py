@@ -187,7 +187,6 @@ def _score(
     def compute(features: dict[str, tf.Tensor]) -> Outputs:
         queries = _embed(query, {name: features[name] for name in query_specs})
         shape = tf.shape(features[next(iter(lists))])[:2]
-        # Fails unless there are as many queries as lists, where broadcasting would answer with something.
         queries = tf.reshape(queries, (shape[0], 1, queries.shape[-1]))
         # The tower embeds the candidates of all lists as one batch.
         flat = {name: tf.reshape(features[name], (-1, *candidate_specs[name].shape[1:])) for name in lists}
@@ -195,7 +194,7 @@ def _score(
         return {"scores": _pair_scores(measure, queries, embeddings)}
 
     gap = reference.list_gap(query, candidate, query_specs, candidate_specs, measure)
-    return Signature("score", {**query_specs, **lists}, compute, gap, listed=frozenset(lists))
+    return Signature("score", {**query_specs, **lists}, compute, gap, listed=frozenset(lists), lists=frozenset(lists))
 
 
 def _pair_scores(measure: Measure, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
