@@ -169,5 +169,3 @@ def test_abuse_of_a_ranker(ranker, tmp_path):
         else:
             assert isinstance(answer, dict), (name, answer)
             assert {value.shape for value in answer.values()} == {expected}, (name, inputs)
-    # Not numbers in, what the live model makes of them out.
-    np.testing.assert_array_equal(answers[0]["scores"][0], ranker.model(ones * np.nan)[0])
