@@ -1,5 +1,6 @@
 """The candidates that a two-tower export searches: ids and embeddings, checked before anything is traced."""
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,11 @@ class CandidateIndex:
     def dimension(self) -> int:
         """The length of one embedding."""
         return self.embeddings.shape[1]
+
+    @functools.cached_property
+    def rows(self) -> dict[Any, int]:
+        """The place of each id."""
+        return {value: row for row, value in enumerate(self.ids.tolist())}
 
     @property
     def id_dtype(self) -> tf.DType:

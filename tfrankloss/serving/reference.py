@@ -1,6 +1,7 @@
 """What the live model answers: its towers called eagerly, then NumPy in float64. Shares no code with the graph."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -102,7 +103,9 @@ def masked_gap(scores: np.ndarray, expected: np.ndarray, mask: np.ndarray) -> fl
     return relative_gap(scores[mask], expected[mask])
 
 
-def ranked_gap(table: np.ndarray, ids: np.ndarray, depths: np.ndarray, answers: Answers, blank: str | int) -> float:
+def ranked_gap(
+    table: np.ndarray, ids: Mapping[Any, int] | np.ndarray, depths: np.ndarray, answers: Answers, blank: str | int
+) -> float:
     """The gap of ``ids`` and ``scores`` that should be the best of a table of scores, by a full sort.
 
     Those whose scores differ by rounding alone may change places, so each returned id is judged by the score it has in
@@ -110,15 +113,14 @@ def ranked_gap(table: np.ndarray, ids: np.ndarray, depths: np.ndarray, answers: 
 
     Args:
         table: Scores (B, N), minus infinity for what must not be returned.
-        ids: Of the columns, (N,), or (B, N) where rows have their own.
+        ids: The columns by id, for all rows; or the ids (B, N) of the columns of each.
         depths: How many each row returns, if there are so many; after these come blanks.
         answers: What was answered.
         blank: The id of a blank.
     """
-    shared = {value: column for column, value in enumerate(ids.tolist())} if ids.ndim == 1 else {}
     gaps = [0.0]
     for row, scores in enumerate(table):
-        columns = shared or {value: column for column, value in enumerate(ids[row].tolist())}
+        columns = ids if isinstance(ids, Mapping) else {value: place for place, value in enumerate(ids[row].tolist())}
         count = min(int(depths[row]), int(np.isfinite(scores).sum()))
         best = -np.sort(np.partition(-scores, count - 1)[:count]) if count else scores[:0]
         given, got = answers["ids"][row].tolist(), answers["scores"][row]
@@ -130,37 +132,46 @@ def ranked_gap(table: np.ndarray, ids: np.ndarray, depths: np.ndarray, answers: 
     return max(gaps)
 
 
-def top_k_gap(query: Stage, specs: Specs, index: CandidateIndex, measure: Measure, k: int) -> Gap:
-    """The gap of a signature that answers with the best of the index; see `ranked_gap`.
+class TopK:
+    """The gaps of signatures that answer with the best of one index; see `ranked_gap`.
 
-    Where ``k``, ``exclude_ids`` or a filter is asked as well, it counts.
+    The rows of a probe come again in every request of every signature, and a catalogue may be long: the scores of a
+    query are computed once.
+
+    Args:
+        query: What embeds queries.
+        specs: Its features.
+        index: The candidates.
+        measure: How a pair is scored.
     """
-    known: dict[bytes, np.ndarray] = {}
 
-    def table_of(queries: np.ndarray) -> np.ndarray:
-        # The rows of a probe come again in every request, and a catalogue may be long.
-        new = {row.tobytes(): row for row in queries if row.tobytes() not in known}
-        if new:
-            known.update(zip(new, _all_scores(measure, np.stack(list(new.values())), index.embeddings), strict=True))
-        return np.stack([known[row.tobytes()] for row in queries])
+    def __init__(self, query: Stage, specs: Specs, index: CandidateIndex, measure: Measure):
+        self._query, self._specs, self._index, self._measure = query, specs, index, measure
+        self._known: dict[bytes, np.ndarray] = {}
 
-    def gap(asked: Features, answers: Answers) -> float:
-        queries = live(query, asked, specs)
+    def gap(self, asked: Features, answers: Answers, k: int) -> float:
+        """The gap of answers with ``k`` candidates; ``k``, ``exclude_ids`` and filters that are asked count."""
+        queries = live(self._query, asked, self._specs)
         depths = np.asarray(asked.get("k", np.full(len(queries), k)))
         shape = (len(queries), depths.max(initial=0))
         if answers["ids"].shape != shape or answers["scores"].shape != shape:
             return float("inf")
-        table = np.where(allowed(index, asked, len(queries)), table_of(queries), -np.inf)
-        return ranked_gap(table, index.ids, depths, answers, index.blank)
+        table = np.where(allowed(self._index, asked, len(queries)), self._table(queries), -np.inf)
+        return ranked_gap(table, self._index.rows, depths, answers, self._index.blank)
 
-    return gap
+    def _table(self, queries: np.ndarray) -> np.ndarray:
+        new = {row.tobytes(): row for row in queries if row.tobytes() not in self._known}
+        if new:
+            scores = _all_scores(self._measure, np.stack(list(new.values())), self._index.embeddings)
+            self._known.update(zip(new, scores, strict=True))
+        return np.stack([self._known[row.tobytes()] for row in queries])
 
 
 def allowed(index: CandidateIndex, asked: Features, batch: int) -> np.ndarray:
     """Which candidates each row may return, (B, N), one comparison after the other."""
     good = np.ones((batch, index.size), bool)
     for row, ids in enumerate(asked.get("exclude_ids", ())):
-        good[row] &= ~np.isin(index.ids, ids)
+        good[row, [index.rows[value] for value in ids.tolist() if value in index.rows]] = False
     for attribute, values in index.attributes.items():
         for row, wanted in enumerate(asked.get(f"{attribute}_in", ())):
             good[row] &= np.isin(values, wanted) | (len(wanted) == 0)

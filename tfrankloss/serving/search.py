@@ -152,13 +152,18 @@ class _Ids(tf.Module):
             tf.constant(np.concatenate([index.ids, padding])), trainable=False, name="candidate_ids"
         )
         self._last = columns - 1
-        keys = self._keys(tf.constant(index.ids)).numpy()
-        while len(np.unique(keys)) < len(keys):
+        ids = tf.constant(index.ids)
+        keys, order = self._sort(ids)
+        while (keys[1:] == keys[:-1]).any():
             self._salt += 1
-            keys = self._keys(tf.constant(index.ids)).numpy()
-        order = np.argsort(keys)
-        self._sorted = tf.Variable(keys[order], trainable=False, name="candidate_keys")
+            keys, order = self._sort(ids)
+        self._sorted = tf.Variable(keys, trainable=False, name="candidate_keys")
         self._order = tf.Variable(order.astype(np.int32), trainable=False, name="candidate_order")
+
+    def _sort(self, ids: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        keys = self._keys(ids).numpy()
+        order = np.argsort(keys)
+        return keys[order], order
 
     def _keys(self, ids: tf.Tensor) -> tf.Tensor:
         if ids.dtype != tf.string:
@@ -215,10 +220,11 @@ class _Products(tf.Module):
     def __init__(self, rows: np.ndarray, scales: np.ndarray, similarity: str, columns: int):
         super().__init__()
         count, dimension = rows.shape
-        values = rows.astype(np.float64)
+        values = rows if similarity == "dot" else rows.astype(np.float64)
         # Distances do not change with the origin, and near the mean their expansion loses fewest digits.
         centre = values.mean(axis=0) if similarity == "euclidean" else np.zeros(dimension)
-        values -= centre
+        if similarity == "euclidean":
+            values -= centre
         if similarity == "cosine":
             norms = np.linalg.norm(values, axis=1, keepdims=True)
             np.divide(values, norms, out=values, where=norms > 0)

@@ -90,13 +90,14 @@ def _searches(
     errors.check_same_shape("candidates", (None, candidates.dimension), "query_tower.output", query.output_shape)
     asked = _asked(specs, candidates, settings.exclude)
     search = ExactSearch(candidates, measure, k)
+    expected = reference.TopK(query, specs, candidates, measure)
     excluded = {"exclude_ids": asked["exclude_ids"]} if settings.exclude else {}
-    best = _search(DEFAULT, query, specs, excluded, search, candidates, measure, k)
-    signatures = [best, _search("search", query, specs, asked, search, candidates, measure, k)]
+    best = _search(DEFAULT, query, specs, excluded, search, candidates, expected, k)
+    signatures = [best, _search("search", query, specs, asked, search, candidates, expected, k)]
     if settings.example_spec is not None:
         serialized.check_names(settings.example_spec, set(specs))
         spec = serialized.example_spec(specs, settings.example_spec)
-        plain = _search("", query, specs, {}, search, candidates, measure, k)
+        plain = _search("", query, specs, {}, search, candidates, expected, k)
         signatures += [
             serialized.of_examples("examples", "examples", plain, spec),
             serialized.of_examples("classify", "inputs", _classes(plain, candidates.ids.dtype), spec),
@@ -126,7 +127,7 @@ def _search(
     asked: Specs,
     search: ExactSearch,
     candidates: CandidateIndex,
-    measure: Measure,
+    expected: reference.TopK,
     k: int,
 ) -> Signature:
     def compute(tensors: dict[str, tf.Tensor]) -> Outputs:
@@ -136,7 +137,9 @@ def _search(
     def extend(features: Features) -> Features:
         return {**features, **_made(asked, candidates, k, len(next(iter(features.values()))))}
 
-    gap = reference.top_k_gap(query, specs, candidates, measure, k)
+    def gap(features: Features, answers: reference.Answers) -> float:
+        return expected.gap(features, answers, k)
+
     return Signature(name, {**specs, **asked}, compute, gap, features=specs, extend=extend)
 
 
