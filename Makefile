@@ -6,7 +6,7 @@ SOURCES := tfrankloss tests examples benchmarks
 # What a change is most likely to break on another backend; the rest of it is for test-backends.
 FIRST := tests/laws tests/test_fit.py
 
-.PHONY: help demo test test-backends parity bench laws laws-of-settings check format lint types clean
+.PHONY: help demo test test-backends faults parity bench laws laws-of-settings check format lint types clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -21,6 +21,8 @@ $(VENV)/.test: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --editable '.[test,check,jax]'
 	# TensorFlow Ranking pins packages it does not need for its losses; only the code is wanted, as a live oracle.
 	$(BIN)/python -m pip install --quiet --no-deps 'tensorflow-ranking==0.5.5'
+	# Its messages check what the exporter writes; it is pinned to a minor version of TensorFlow, and only they are wanted.
+	-$(BIN)/python -m pip install --quiet --no-deps tensorflow-serving-api
 	touch $@
 
 $(VENV)/.torch: $(VENV)/.test
@@ -39,6 +41,9 @@ test: $(VENV)/.test ## all tests on TensorFlow, then the laws and fit on JAX
 test-backends: $(VENV)/.torch ## the other backend-neutral tests on JAX, and all of them on torch
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m backends $(addprefix --ignore=,$(FIRST))
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 -m backends
+
+faults: $(VENV)/.test ## exporters killed 200 times beside a poller, 4 at once, and on a full disk (needs root for the disk)
+	cd tests && KERAS_BACKEND=tensorflow ../$(BIN)/python -m serving.faults 200
 
 parity: $(VENV)/.test ## write docs/parity.md: every row against TensorFlow Ranking and rax, measured
 	cd tests && TF_USE_LEGACY_KERAS=1 TF_CPP_MIN_LOG_LEVEL=3 KERAS_BACKEND=tensorflow ../$(BIN)/python -m parity.page

@@ -40,7 +40,7 @@ ALLOWED = {
     "models": {"errors", "functional", "layers"},
     "distribution": {"errors", "functional", "inputs"},
     "data": {"errors"},
-    "serving": {"errors", "functional", "data", "layers", "version"},
+    "serving": {"errors", "functional", "data", "layers", "retrieval", "version"},
 }
 
 

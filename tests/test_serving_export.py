@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from tfrankloss import models, serving
 from tfrankloss.models.two_tower import MODES
-from tfrankloss.serving.signatures import plan
+from tfrankloss.serving import manifest
+from tfrankloss.serving.plan import Settings, plan
 
 SIMILARITIES = ("dot", "cosine", "euclidean")
 WORDS = [f"u{number}" for number in range(30)]
@@ -85,9 +86,10 @@ def table(model, query_inputs, candidate_inputs):
 def test_top_k_is_a_full_sort(tmp_path, similarity, ids):
     model = towers(similarity, temperature=0.5)
     index = index_of(model, ids)
-    result = serving.export(model, tmp_path / "movies", candidates=index, k=5)
+    names = ("serving_default", "search", "examples", "classify")
+    result = serving.export(model, tmp_path / "movies", candidates=index, k=5, signatures=names)
     assert result.path == tmp_path / "movies" / "1" and result.version == 1
-    assert result.signatures == ("serving_default", "query_embedding", "candidate_embedding", "score")
+    assert result.signatures == names
     assert all(entry["largest_difference"] < 1e-5 for entry in result.report.values())
     with serving.load(tmp_path / "movies") as servable:
         for size in (1, 2, 7):
@@ -102,7 +104,8 @@ def test_top_k_is_a_full_sort(tmp_path, similarity, ids):
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_score_and_embeddings(tmp_path, similarity):
     model = towers(similarity)
-    serving.export(model, tmp_path, candidates=index_of(model), k=3)
+    names = ("score", "query_embedding", "candidate_embedding")
+    serving.export(model, tmp_path, candidates=index_of(model), k=3, signatures=names)
     servable = serving.load(tmp_path / "1")
     features, lists = queries(3), {name: values[:12].reshape(3, 4) for name, values in catalog().items()}
     scores = servable.query("score", **features, **lists)["scores"]
@@ -127,18 +130,20 @@ def test_session_is_bit_equal_to_the_traced_function(tmp_path):
     model = towers("cosine")
     index = index_of(model)
     serving.export(model, tmp_path, candidates=index, k=5)
-    planned = plan(model, index, 5)
+    planned = plan(model, Settings(index, 5))
     with serving.load(tmp_path) as servable:
-        for signature in planned.signatures[:3]:
-            specs = signature.inputs
-            source = queries(7) if "user" in specs else {name: values[:7] for name, values in catalog().items()}
-            live = tf.function(signature.compute)(
-                {name: tf.constant(source[name], specs[name].dtype) for name in specs}
+        for signature in planned.signatures:
+            specs = signature.features or signature.inputs
+            rows = {**queries(7), **{name: values[:7] for name, values in catalog().items()}}
+            asked = {name: np.stack([rows[name]] * 3, 1) if name in signature.listed else rows[name] for name in specs}
+            fed = servable.fed(signature.request(signature.extend(asked)), signature.name)
+            live = tf.function(signature.serve)(
+                {name: tf.constant(fed[name], spec.dtype) for name, spec in signature.inputs.items()}
             )
-            for name, values in servable.predict(source, signature.name).items():
-                if values.dtype == object:
-                    values = np.array([value.encode() for value in values.ravel()], object).reshape(values.shape)
-                np.testing.assert_array_equal(values, live[name].numpy())
+            answers = servable.raw(fed, signature.name)
+            assert set(answers) == set(live)
+            for name, values in answers.items():
+                np.testing.assert_array_equal(values, live[name].numpy(), err_msg=f"{signature.name} {name}")
 
 
 @pytest.fixture(params=["list", "file"])
@@ -170,8 +175,13 @@ def test_verify_finds_a_vocabulary_cut_short(tmp_path, vocabulary):
     result = serving.export(model, tmp_path / "base", **arguments)
     (asset,) = (result.path / "assets").iterdir()
     asset.write_text("\n".join(WORDS[:20]))
+    with pytest.raises(ValueError, match=r"manifest. Received: changed: \['assets/words.txt'\]"):
+        serving.verify(result.path, model, **arguments)
+    (result.path / manifest.PATH).unlink()
     with pytest.raises(ValueError, match="'serving_default' differs"):
         serving.verify(result.path, model, **arguments)
+    with pytest.raises(ValueError, match="warm-up records as it did"):
+        serving.verify(result.path)
 
 
 def test_another_process_with_tensorflow_alone(tmp_path):
@@ -260,7 +270,7 @@ def test_ranker(tmp_path, list_size):
     serving.export(model, tmp_path, list_size=list_size)
     features = np.random.default_rng(0).normal(size=(3, 6, 5)).astype(np.float32)
     with serving.load(tmp_path) as servable:
-        assert servable.signatures == ("serving_default",)
+        assert servable.signatures == ("examples", "rank", "regress", "serving_default")
         assert servable.inputs()["features"].shape.as_list() == [None, list_size, 5]
         scores = servable.query(features=features)["scores"]
     assert scores.shape == (3, 6)

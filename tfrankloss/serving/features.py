@@ -1,8 +1,8 @@
 """What a Keras model takes: its inputs as arguments of a signature, and the layers and tables inside it."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -14,13 +14,15 @@ from tfrankloss import errors
 Features = Mapping[str, Any]
 Specs = dict[str, tf.TensorSpec]
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NAMED_BY_KERAS = re.compile(r"(keras_tensor|input_layer)(_\d+)?")
 
 
 @dataclass(frozen=True)
 class Stage:
     """A functional Keras model and the model in front of it, called on a dict of raw features.
+
+    Eagerly this is `__call__`, in signatures ``graph``.
 
     Args:
         name: What messages call it, as in "model.query_tower".
@@ -31,8 +33,11 @@ class Stage:
     name: str
     model: keras.Model
     preprocessing: keras.Model | None = None
+    graph: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        # Traced once for all signatures that call it.
+        object.__setattr__(self, "graph", tf.function(self.__call__, autograph=False))
         _check_functional(self.name, self.model)
         if self.preprocessing is not None:
             name = f"preprocessing of {self.name}"
@@ -67,19 +72,23 @@ class Stage:
         (output,) = keras.tree.flatten(value)
         return output
 
-    def specs(self, list_axis: bool = False, list_size: int | None = None) -> Specs:
+    @property
+    def inputs(self) -> dict[str, keras.KerasTensor]:
+        """What the raw features are, by the keys they are given under."""
+        structure = _structure(self.first)
+        return structure if isinstance(structure, dict) else {tensor.name: tensor for tensor in self.first.inputs}
+
+    def specs(self, lists: Collection[str] = (), list_size: int | None = None) -> Specs:
         """The arguments of a signature that takes this stage's raw features.
 
         Args:
-            list_axis: Whether axis 1 may be of any length, as in a ranker.
+            lists: The features whose axis 1 may be of any length, as those of the items of a ranker.
             list_size: What such an axis is fixed to; None leaves it open.
 
         Returns:
             TensorSpec by name; scalar features have shape (batch,).
         """
-        structure = _structure(self.first)
-        named = structure if isinstance(structure, dict) else {tensor.name: tensor for tensor in self.first.inputs}
-        return {key: _spec(key, tensor, list_axis, list_size) for key, tensor in named.items()}
+        return {key: _spec(key, tensor, key in lists, list_size) for key, tensor in self.inputs.items()}
 
 
 def _check_functional(name: str, model: Any) -> None:
@@ -103,7 +112,7 @@ def _arranged(model: keras.Model, value: Any) -> Any:
     return keras.tree.map_structure(lambda tensor: value[tensor.name], _structure(model))
 
 
-def _spec(key: str, tensor: keras.KerasTensor, list_axis: bool, list_size: int | None) -> tf.TensorSpec:
+def _spec(key: str, tensor: keras.KerasTensor, listed: bool, list_size: int | None) -> tf.TensorSpec:
     _check_name(key, tensor)
     # Keras before 3.10 has no ragged tensors.
     sparse, ragged = tensor.sparse, getattr(tensor, "ragged", False)
@@ -115,7 +124,7 @@ def _spec(key: str, tensor: keras.KerasTensor, list_axis: bool, list_size: int |
     batch, *shape = tensor.shape
     if batch is not None:
         raise ValueError(f"`{key}` must have a batch axis of any size. Received: shape={tensor.shape}")
-    if list_axis and shape and shape[0] is None:
+    if listed and shape and shape[0] is None:
         open_axes = shape[1:]
         shape[0] = list_size
     else:
@@ -126,13 +135,13 @@ def _spec(key: str, tensor: keras.KerasTensor, list_axis: bool, list_size: int |
             f"joins requests it pads them with their first element. Received: shape={tensor.shape}"
         )
     # A trailing axis of one makes REST clients fail, and Keras adds it back by itself.
-    shape = [] if shape == [1] else shape
+    shape = [] if shape == [1] and not listed else shape
     return tf.TensorSpec((None, *shape), tensor.dtype, name=key)
 
 
 def _check_name(key: Any, tensor: keras.KerasTensor) -> None:
     """Keras names arguments after ``Input(name=)``; a key that differs would swap inputs silently."""
-    if not isinstance(key, str) or not _NAME.fullmatch(key) or key == "self":
+    if not isinstance(key, str) or not NAME.fullmatch(key) or key == "self":
         raise ValueError(
             f"`Input(name=)` must be a letter, then letters, digits or underscores, and not 'self'. "
             f"Received: name={key!r}"
@@ -150,11 +159,13 @@ def exact_array(name: str, values: Any, dtype: tf.DType) -> np.ndarray:
         TypeError: If text is given for numbers or numbers for text, or fractions for integers.
         ValueError: If an integer is out of range.
     """
+    if dtype == tf.string:
+        return _text(name, values)
     array = np.asarray(values)
-    if array.dtype.kind == "O" and dtype != tf.string:
+    if array.dtype.kind == "O":
         array = np.array(array.tolist())
     wanted = np.dtype(dtype.as_numpy_dtype)
-    fitting = "SUO" if dtype == tf.string else "biu" if dtype.is_integer else "b" if dtype.is_bool else "biuf"
+    fitting = "biu" if dtype.is_integer else "b" if dtype.is_bool else "biuf"
     # An empty list is of floats to NumPy.
     if array.size and array.dtype.kind not in fitting:
         raise TypeError(f"`{name}` must hold values of type {dtype.name}. Received: {name}.dtype={array.dtype}")
@@ -164,6 +175,14 @@ def exact_array(name: str, values: Any, dtype: tf.DType) -> np.ndarray:
         if least < limits.min or largest > limits.max:
             raise ValueError(f"`{name}` must fit into {dtype.name}. Received: values from {least} to {largest}")
     return array.astype(wanted)
+
+
+def _text(name: str, values: Any) -> np.ndarray:
+    # NumPy's own text drops zero bytes at the end, of which serialized messages have some.
+    array = values.astype(object) if isinstance(values, np.ndarray) else np.array(values, dtype=object)
+    if not all(isinstance(value, (str, bytes)) for value in array.flat):
+        raise TypeError(f"`{name}` must hold values of type string. Received: {name}.dtype={np.asarray(values).dtype}")
+    return array
 
 
 def layers_and_tables(

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrankloss.serving.features import Specs, exact_array
-from tfrankloss.serving.signatures import Signature
+from tfrankloss.serving.plan import Signature
 
 Rows = dict[str, np.ndarray]
 
@@ -81,16 +81,16 @@ def _made(specs: Specs, layers: list[keras.layers.Layer]) -> Rows:
 
 
 def requests(signature: Signature, rows: Rows) -> list[Rows]:
-    """Batches of 1, 2 and 7 rows and of all rows, as the signature takes them."""
+    """What a signature is asked: batches of 1, 2 and 7 rows and of all rows."""
     length = len(next(iter(rows.values())))
-    return [_request(signature, rows, size) for size in (*_BATCH_SIZES, length)]
+    return [dict(signature.extend(_request(signature, rows, size))) for size in (*_BATCH_SIZES, length)]
 
 
 def _request(signature: Signature, rows: Rows, size: int) -> Rows:
     # Beginning elsewhere for each size, so that the single row is not the empty one.
     batch = np.arange(size) + size
     request = {}
-    for name, spec in signature.inputs.items():
+    for name, spec in (signature.inputs if signature.features is None else signature.features).items():
         taken = batch
         if name in signature.listed:
             length = spec.shape[1] or _LIST_SIZE

@@ -48,7 +48,13 @@ def check_base(base_path: str | os.PathLike[str], version: int | None) -> Path:
 
 def versions(base: Path) -> set[int]:
     """The versions in a base folder; 01 counts as 1, as for TF Serving."""
-    return {int(name) for name in os.listdir(base) if _VERSION.fullmatch(name)} if base.is_dir() else set()
+    return set(version_folders(base))
+
+
+def version_folders(base: Path) -> dict[int, Path]:
+    """The folders of the versions by number."""
+    names = os.listdir(base) if base.is_dir() else []
+    return {int(name): base / name for name in names if _VERSION.fullmatch(name)}
 
 
 def _taken(base: Path, version: int | None) -> FileExistsError:
@@ -79,7 +85,7 @@ def staging(base: Path) -> Iterator[Path]:
             for parent in made:
                 _open_to_readers(parent)
                 _sync(parent.parent)
-            _sweep(base)
+            sweep(base)
             folder, lock = _locked_folder(base)
         yield folder
     finally:
@@ -117,7 +123,17 @@ def _lock(folder: Path) -> int | None:
     return handle
 
 
-def _sweep(base: Path) -> None:
+def discard(folder: Path) -> None:
+    """Remove a version: from sight at once, from the disk after that, or by a later sweep."""
+    hidden, lock = _locked_folder(folder.parent)
+    try:
+        os.rename(folder, hidden / folder.name)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+        os.close(lock)
+
+
+def sweep(base: Path) -> None:
     """Remove what exporters left that died: nobody holds the lock of their staging folders."""
     for folder in base.glob(STAGING_PREFIX + "*"):
         lock = _lock(folder)

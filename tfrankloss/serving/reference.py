@@ -1,6 +1,7 @@
 """What the live model answers: its towers called eagerly, then NumPy in float64. Shares no code with the graph."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,10 +14,18 @@ Answers = Mapping[str, np.ndarray]
 Gap = Callable[[Features, Answers], float]
 
 _ROWS_AT_ONCE = 65536
+# The score of what is not there; JSON has no infinity.
+LOWEST = np.finfo(np.float32).min
 
 
-def live(stage: Stage, features: Features, specs: Specs) -> np.ndarray:
+def live(stage: Stage, features: Features, specs: Specs, mask: np.ndarray | None = None) -> np.ndarray:
     """The float64 output of a stage for its part of ``features``.
+
+    Args:
+        stage: What is called.
+        features: The raw features, and perhaps more.
+        specs: Those that the stage takes.
+        mask: Where outputs count, or None for everywhere; elsewhere they are 0.
 
     Raises:
         ValueError: If an output is not finite.
@@ -25,6 +34,7 @@ def live(stage: Stage, features: Features, specs: Specs) -> np.ndarray:
     with tf.device("CPU:0"):
         output = stage({name: tf.constant(features[name], specs[name].dtype) for name in specs})
     values = keras.ops.convert_to_numpy(output).astype(np.float64)
+    values = values if mask is None else np.where(mask, values, 0.0)
     bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if bad.any():
         row = {name: np.asarray(features[name])[bad][0].tolist() for name in specs}
@@ -86,27 +96,102 @@ def list_gap(query: Stage, candidate: Stage, query_specs: Specs, candidate_specs
     return gap
 
 
-def top_k_gap(query: Stage, specs: Specs, index: CandidateIndex, measure: Measure, k: int) -> Gap:
-    """The gap of a signature that answers with the best k of the index, by a full sort.
+def masked_gap(scores: np.ndarray, expected: np.ndarray, mask: np.ndarray) -> float:
+    """The gap of scores of lists, which must be the lowest float where the mask is False."""
+    if scores.shape != expected.shape or (scores[~mask] != LOWEST).any():
+        return float("inf")
+    return relative_gap(scores[mask], expected[mask])
 
-    Candidates whose scores differ by rounding alone may change places, so each returned id is judged by the score it
-    has in the full table: it must be the score that belongs to its place.
+
+def ranked_gap(
+    table: np.ndarray, ids: Mapping[Any, int] | np.ndarray, depths: np.ndarray, answers: Answers, blank: str | int
+) -> float:
+    """The gap of ``ids`` and ``scores`` that should be the best of a table of scores, by a full sort.
+
+    Those whose scores differ by rounding alone may change places, so each returned id is judged by the score it has in
+    the table: it must be the score that belongs to its place.
+
+    Args:
+        table: Scores (B, N), minus infinity for what must not be returned.
+        ids: The columns by id, for all rows; or the ids (B, N) of the columns of each.
+        depths: How many each row returns, if there are so many; after these come blanks.
+        answers: What was answered.
+        blank: The id of a blank.
     """
-    row_of = {value: row for row, value in enumerate(index.ids.tolist())}
-
-    def gap(features: Features, answers: Answers) -> float:
-        table = np.stack([_all_scores(measure, row, index.embeddings) for row in live(query, features, specs)])
-        best = -np.sort(-table, axis=1)[:, :k]
-        rows = np.array([[row_of.get(value, -1) for value in ids] for ids in answers["ids"].tolist()])
-        if rows.shape != best.shape or (rows < 0).any() or any(len(set(row)) < k for row in rows.tolist()):
+    gaps = [0.0]
+    for row, scores in enumerate(table):
+        columns = ids if isinstance(ids, Mapping) else {value: place for place, value in enumerate(ids[row].tolist())}
+        count = min(int(depths[row]), int(np.isfinite(scores).sum()))
+        best = -np.sort(np.partition(-scores, count - 1)[:count]) if count else scores[:0]
+        given, got = answers["ids"][row].tolist(), answers["scores"][row]
+        found = [columns.get(value, -1) for value in given[:count]]
+        rest = all(value == blank for value in given[count:]) and (got[count:] == LOWEST).all()
+        if len(found) < count or -1 in found or len(set(found)) < count or not rest:
             return float("inf")
-        chosen = np.take_along_axis(table, rows, axis=1)
-        return max(relative_gap(answers["scores"], best), relative_gap(chosen, best))
-
-    return gap
+        gaps += [relative_gap(got[:count], best), relative_gap(scores[found], best)]
+    return max(gaps)
 
 
-def _all_scores(measure: Measure, query: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+class TopK:
+    """The gaps of signatures that answer with the best of one index; see `ranked_gap`.
+
+    The rows of a probe come again in every request of every signature, and a catalogue may be long: the scores of a
+    query are computed once.
+
+    Args:
+        query: What embeds queries.
+        specs: Its features.
+        index: The candidates.
+        measure: How a pair is scored.
+    """
+
+    def __init__(self, query: Stage, specs: Specs, index: CandidateIndex, measure: Measure):
+        self._query, self._specs, self._index, self._measure = query, specs, index, measure
+        self._known: dict[bytes, np.ndarray] = {}
+
+    def gap(self, asked: Features, answers: Answers, k: int) -> float:
+        """The gap of answers with ``k`` candidates; ``k``, ``exclude_ids`` and filters that are asked count."""
+        queries = live(self._query, asked, self._specs)
+        depths = np.asarray(asked.get("k", np.full(len(queries), k)))
+        shape = (len(queries), depths.max(initial=0))
+        if answers["ids"].shape != shape or answers["scores"].shape != shape:
+            return float("inf")
+        table = np.where(allowed(self._index, asked, len(queries)), self._table(queries), -np.inf)
+        return ranked_gap(table, self._index.rows, depths, answers, self._index.blank)
+
+    def _table(self, queries: np.ndarray) -> np.ndarray:
+        new = {row.tobytes(): row for row in queries if row.tobytes() not in self._known}
+        if new:
+            scores = _all_scores(self._measure, np.stack(list(new.values())), self._index.embeddings)
+            self._known.update(zip(new, scores, strict=True))
+        return np.stack([self._known[row.tobytes()] for row in queries])
+
+
+def allowed(index: CandidateIndex, asked: Features, batch: int) -> np.ndarray:
+    """Which candidates each row may return, (B, N), one comparison after the other."""
+    good = np.ones((batch, index.size), bool)
+    for row, ids in enumerate(asked.get("exclude_ids", ())):
+        good[row, [index.rows[value] for value in ids.tolist() if value in index.rows]] = False
+    for attribute, values in index.attributes.items():
+        for row, wanted in enumerate(asked.get(f"{attribute}_in", ())):
+            good[row] &= np.isin(values, wanted) | (len(wanted) == 0)
+    return good
+
+
+def _all_scores(measure: Measure, queries: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+    """Scores (B, N) by blocks of candidates, with one product of matrices each."""
     blocks = range(0, len(embeddings), _ROWS_AT_ONCE)
-    rows = (embeddings[start : start + _ROWS_AT_ONCE].astype(np.float64) for start in blocks)
-    return np.concatenate([pair_scores(measure, query, block) for block in rows])
+    return np.concatenate(
+        [_scores(measure, queries, embeddings[start : start + _ROWS_AT_ONCE].astype(np.float64)) for start in blocks], 1
+    )
+
+
+def _scores(measure: Measure, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    if measure.similarity == "euclidean":
+        # Differences, row by row: the squares of the expansion would cancel.
+        return -np.stack([((row - candidates) ** 2).sum(axis=1) for row in queries]) / measure.temperature
+    products = queries @ candidates.T / measure.temperature
+    if measure.similarity == "dot":
+        return products
+    norms = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(candidates, axis=1)
+    return np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfrankloss import errors
 from tfrankloss.serving.features import exact_array
-from tfrankloss.serving.publish import versions
+from tfrankloss.serving.publish import version_folders
 
 
 class Servable:
@@ -40,8 +40,11 @@ class Servable:
 
     def inputs(self, signature_name: str = "serving_default") -> dict[str, tf.TensorSpec]:
         """The arguments of a signature by name."""
-        arguments = self._signature(signature_name).inputs
-        return {name: tf.TensorSpec(info.tensor_shape, info.dtype, name) for name, info in arguments.items()}
+        return _specs(self._signature(signature_name).inputs)
+
+    def outputs(self, signature_name: str = "serving_default") -> dict[str, tf.TensorSpec]:
+        """What a signature answers, by name."""
+        return _specs(self._signature(signature_name).outputs)
 
     def query(self, signature_name: str = "serving_default", **inputs: Any) -> dict[str, np.ndarray]:
         """The answers to a batch of requests, with features given by keyword; see `predict`."""
@@ -62,15 +65,23 @@ class Servable:
             ValueError: If there is no such signature, the names or shapes are not those it takes, or the session is
                 closed.
         """
-        if self._closed:
-            raise ValueError(f"The session must be open to be asked. Received: closed session of {self.path.name!r}")
+        answers = self.raw(self.fed(inputs, signature_name), signature_name)
+        return {name: _decoded(value) for name, value in answers.items()}
+
+    def fed(self, inputs: Mapping[str, Any], signature_name: str = "serving_default") -> dict[str, np.ndarray]:
+        """The arguments as arrays of their types, checked as `predict` says."""
         specs = self.inputs(signature_name)
         if set(inputs) != set(specs):
             raise ValueError(f"`inputs` must be the features {sorted(specs)}. Received: {sorted(inputs)}")
+        return {name: _fed(name, inputs[name], spec) for name, spec in specs.items()}
+
+    def raw(self, fed: Mapping[str, np.ndarray], signature_name: str = "serving_default") -> dict[str, np.ndarray]:
+        """The answers to arguments from `fed`, strings as bytes."""
+        if self._closed:
+            raise ValueError(f"The session must be open to be asked. Received: closed session of {self.path.name!r}")
         signature = self._signature(signature_name)
-        feeds = {signature.inputs[name].name: _fed(name, inputs[name], spec) for name, spec in specs.items()}
-        fetches = {name: info.name for name, info in signature.outputs.items()}
-        return {name: _decoded(value) for name, value in self._session.run(fetches, feeds).items()}
+        feeds = {signature.inputs[name].name: value for name, value in fed.items()}
+        return self._session.run({name: info.name for name, info in signature.outputs.items()}, feeds)
 
     def close(self) -> None:
         """Free the session."""
@@ -110,7 +121,26 @@ def _fed(name: str, values: Any, spec: tf.TensorSpec) -> np.ndarray:
 def _decoded(values: np.ndarray) -> np.ndarray:
     if values.dtype != object:
         return values
-    return np.array([value.decode() for value in values.ravel()], dtype=object).reshape(values.shape)
+    return np.array([value.decode("utf-8", "surrogateescape") for value in values.ravel()], dtype=object).reshape(
+        values.shape
+    )
+
+
+def version_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder of a SavedModel: ``path``, or its newest version.
+
+    Raises:
+        FileNotFoundError: If there is no SavedModel.
+    """
+    folder = Path(path)
+    found = version_folders(folder)
+    if found and not (folder / "saved_model.pb").exists():
+        folder = found[max(found)]
+    if not (folder / "saved_model.pb").exists():
+        raise FileNotFoundError(
+            f"`path` must hold a SavedModel or versions of one. {errors.received('path', os.fspath(path))}"
+        )
+    return folder
 
 
 def load(path: str | os.PathLike[str]) -> Servable:
@@ -131,12 +161,39 @@ def load(path: str | os.PathLike[str]) -> Servable:
         Traceback (most recent call last):
         FileNotFoundError: `path` must hold a SavedModel or versions of one. Received: path='no/such/model'
     """
-    folder = Path(path)
-    found = versions(folder)
-    if found and not (folder / "saved_model.pb").exists():
-        folder = folder / str(max(found))
-    if not (folder / "saved_model.pb").exists():
-        raise FileNotFoundError(
-            f"`path` must hold a SavedModel or versions of one. {errors.received('path', os.fspath(path))}"
-        )
-    return Servable(folder)
+    return Servable(version_folder(path))
+
+
+def signatures(path: str | os.PathLike[str]) -> dict[str, dict[str, dict[str, tf.TensorSpec]]]:
+    """What an export can be asked, read from its graph without loading the weights.
+
+    Args:
+        path: A base folder, of which the newest version is read, or a version folder.
+
+    Returns:
+        By signature, "inputs" and "outputs": a `tf.TensorSpec` by name.
+
+    Raises:
+        FileNotFoundError: If there is no SavedModel.
+        ValueError: If its graph is damaged.
+    """
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    file = version_folder(path) / "saved_model.pb"
+    message = saved_model_pb2.SavedModel()
+    try:
+        message.ParseFromString(file.read_bytes())
+    except Exception as error:  # protobuf's class differs between its implementations
+        raise ValueError(f"`path` must hold a whole saved_model.pb. Received: {str(file)!r}, {error}") from error
+    found = {}
+    for graph in message.meta_graphs:
+        if "serve" in graph.meta_info_def.tags:
+            named = {key: value for key, value in graph.signature_def.items() if not key.startswith("__")}
+            found = {
+                key: {"inputs": _specs(value.inputs), "outputs": _specs(value.outputs)} for key, value in named.items()
+            }
+    return dict(sorted(found.items()))
+
+
+def _specs(tensors: Mapping[str, Any]) -> dict[str, tf.TensorSpec]:
+    return {name: tf.TensorSpec(info.tensor_shape, info.dtype, name) for name, info in sorted(tensors.items())}

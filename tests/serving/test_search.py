@@ -1,0 +1,264 @@
+"""What a retriever answers to all that can be asked, against NumPy over the live towers."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfrankloss import serving
+from tfrankloss.data import to_example
+from tfrankloss.serving.search import LOWEST
+
+USERS = np.array(["3", "7", "never seen"], object)
+
+
+@pytest.fixture(scope="module")
+def servable(retriever):
+    with serving.load(retriever.result.path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def table(retriever):
+    """Scores of all candidates for `USERS`, in float64."""
+    lookups = retriever.arguments["preprocessing"]["query"]
+    queries = retriever.model.query_tower(lookups({"user_id": tf.constant(USERS)})).numpy().astype(np.float64)
+    return queries @ retriever.arguments["candidates"].embeddings.astype(np.float64).T
+
+
+def expected(retriever, scores, k, allowed=None):
+    """Ids and scores of the best k by a full sort, blanks after them."""
+    ids = retriever.arguments["candidates"].ids
+    order = [place for place in np.argsort(-scores, kind="stable") if allowed is None or allowed[place]][:k]
+    return [*ids[order], *[""] * (k - len(order))], [*scores[order], *[LOWEST] * (k - len(order))]
+
+
+def asked(**changes):
+    return {
+        "user_id": USERS,
+        "k": [20] * 3,
+        "exclude_ids": np.zeros((3, 0), object),
+        "decade_in": np.zeros((3, 0), int),
+        "parity_in": np.zeros((3, 0), int),
+        **changes,
+    }
+
+
+def agrees(retriever, answers, row, scores, k, allowed=None):
+    ids, best = expected(retriever, scores[row], k, allowed)
+    width = answers["ids"].shape[1]
+    assert answers["ids"][row].tolist() == [*ids, *[""] * (width - k)]
+    np.testing.assert_allclose(answers["scores"][row], [*best, *[LOWEST] * (width - k)], rtol=1e-5, atol=1e-5)
+
+
+def test_search_with_nothing_else_is_the_default(servable):
+    plain, search = servable.query(user_id=USERS), servable.query("search", **asked())
+    for name in ("ids", "scores"):
+        np.testing.assert_array_equal(plain[name], search[name])
+    messages = [to_example({"user_id": user}) for user in USERS]
+    for name, argument, ids in (("examples", "examples", "ids"), ("classify", "inputs", "classes")):
+        answers = servable.predict({argument: messages}, name)
+        np.testing.assert_array_equal(answers[ids], plain["ids"])
+        np.testing.assert_array_equal(answers["scores"], plain["scores"])
+
+
+def test_k_of_each_row(servable, retriever, table):
+    answers = servable.query("search", **asked(k=[5, 1, 12]))
+    assert answers["ids"].shape == (3, 12)
+    for row, k in enumerate((5, 1, 12)):
+        agrees(retriever, answers, row, table, k)
+
+
+@pytest.mark.parametrize("k", [0, -1, 21])
+def test_k_out_of_range(servable, k):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`k` must be from 1 to 20"):
+        servable.query("search", **asked(k=[20, k, 20]))
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 299, 300, 1000])
+def test_excluded_ids(servable, retriever, table, count):
+    ids = retriever.arguments["candidates"].ids
+    generator = np.random.default_rng(count)
+    excluded = np.array([[*generator.permutation(ids)[:count], *["unknown"] * (count - 300)] for _ in USERS], object)
+    answers = servable.query("search", **asked(exclude_ids=excluded.reshape(3, count)))
+    for row in range(3):
+        agrees(retriever, answers, row, table, 20, ~np.isin(ids, excluded[row]))
+
+
+def test_filters_and_exclusion_together(servable, retriever, table):
+    index = retriever.arguments["candidates"]
+    decades = np.unique(index.attributes["decade"])
+    wanted = np.array([[decades[0], 99], [decades[-1], decades[0]], [99, 99]])
+    answers = servable.query(
+        "search", **asked(decade_in=wanted, parity_in=[[1], [0], [0]], exclude_ids=[[index.ids[1]]] * 3)
+    )
+    for row, parity in enumerate((1, 0, 0)):
+        allowed = np.isin(index.attributes["decade"], wanted[row]) & (index.attributes["parity"] == parity)
+        agrees(retriever, answers, row, table, 20, allowed & (index.ids != index.ids[1]))
+    assert set(answers["ids"][2]) == {""}
+
+
+def test_rows_that_do_not_belong_together(servable):
+    for name, few in (("k", [20]), ("exclude_ids", [["1"]]), ("parity_in", [[1]])):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            servable.query("search", **asked(**{name: few}))
+
+
+def test_large_and_empty_batches(servable, monkeypatch):
+    users = np.resize(np.arange(1, 200).astype(str).astype(object), 10_000)
+    answers = servable.query(user_id=users)
+    np.testing.assert_array_equal(answers["ids"][::199], np.repeat(answers["ids"][:1], len(users[::199]), 0))
+    assert servable.query(user_id=np.zeros(0, object))["ids"].shape == (0, 20)
+    empty = {name: np.asarray(value)[:0] for name, value in asked().items()}
+    assert servable.query("search", **empty)["scores"].shape == (0, 0)
+
+
+def identity(similarity, dimension=3, **attributes):
+    """A two-tower model whose towers pass vectors on."""
+    from types import SimpleNamespace
+
+    query, item = keras.Input((dimension,), name="query"), keras.Input((dimension,), name="item")
+    towers = {"query_tower": keras.Model(query, query * 1.0), "candidate_tower": keras.Model(item, item * 1.0)}
+    return SimpleNamespace(**towers, similarity=similarity, **attributes)
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine", "euclidean"])
+def test_parts_of_a_large_batch_and_ties(tmp_path, monkeypatch, similarity):
+    monkeypatch.setattr("tfrankloss.serving.search._MOST_SCORES", 4000)
+    # Coordinates of few values: many candidates tie, and the earlier one comes first.
+    rows = np.random.default_rng(0).integers(-1, 2, (1000, 3)).astype(np.float32)
+    index = serving.CandidateIndex(np.arange(1000), rows, {"group": np.arange(1000) // 10})
+    serving.export(identity(similarity), tmp_path, candidates=index, k=7, exclude=2, signatures=["serving_default"])
+    queries = np.random.default_rng(1).integers(-1, 2, (11, 3)).astype(np.float32)
+    with serving.load(tmp_path) as servable:
+        assert servable.inputs()["exclude_ids"].shape.as_list() == [None, 2]
+        answers = servable.query(query=queries, exclude_ids=np.stack([np.arange(11)] * 2, 1))
+    products = queries @ rows.T
+    if similarity == "euclidean":
+        products = -((queries[:, None] - rows) ** 2).sum(-1)
+    elif similarity == "cosine":
+        norms = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(rows, axis=1)
+        products = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
+    products[np.arange(11), np.arange(11)] = -np.inf
+    best = -np.sort(-products, axis=1)[:, :7]
+    np.testing.assert_allclose(answers["scores"], best, atol=1e-6)
+    if similarity == "dot":
+        assert answers["ids"].tolist() == np.argsort(-products, axis=1, kind="stable")[:, :7].tolist()
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine", "euclidean"])
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+def test_short_storage(tmp_path, capsys, similarity, storage):
+    rows = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32) + (similarity == "euclidean")
+    index = serving.CandidateIndex(np.arange(20_000), rows, storage=storage)
+    error = np.abs(index.embeddings - rows)
+    assert 0 < error.max() <= (2**-11 * 8 if storage == "float16" else np.abs(rows).max() / 127)
+    result = serving.export(identity(similarity), tmp_path, candidates=index, k=9, signatures=["serving_default"])
+    printed = capsys.readouterr().out
+    assert f"index stored as {storage}: recall@9 {index.recall(similarity, 9):.4f}" in printed
+    # Ids, keys, order and factors take 28 bytes of each candidate, the embeddings 3 or 6.
+    assert result.size_bytes < 20_000 * (8 + 8 + 4 + 12 + (6 if storage == "float16" else 3)) + 200_000
+    queries = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
+    with serving.load(tmp_path) as servable:
+        answers = servable.query(query=queries)
+    stored = index.embeddings.astype(np.float64)
+    scores = queries @ stored.T
+    if similarity == "euclidean":
+        scores = -((queries[:, None] - stored) ** 2).sum(-1)
+    elif similarity == "cosine":
+        scores /= np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(stored, axis=1)
+    np.testing.assert_allclose(answers["scores"], -np.sort(-scores, axis=1)[:, :9], atol=1e-5)
+    np.testing.assert_allclose(np.take_along_axis(scores, answers["ids"], 1), answers["scores"], atol=1e-5)
+
+
+def test_a_query_that_is_no_number_finds_nothing(tmp_path):
+    index = serving.CandidateIndex(["a", "b"], np.eye(2))
+    serving.export(identity("dot", 2), tmp_path, candidates=index, signatures=["serving_default"])
+    with serving.load(tmp_path) as servable:
+        answers = servable.query(query=[[np.nan, 1], [1, 0]])
+    assert answers["ids"].tolist() == [["", ""], ["a", "b"]]
+    assert (answers["scores"][0] == LOWEST).all()
+
+
+def test_names_of_another_exporter(tmp_path):
+    """TensorFlow Recommenders' BruteForce: scores first, both without names."""
+    index = serving.CandidateIndex(["a", "b", "c"], [[1, 0], [0, 1], [1, 1]])
+    alias = serving.Alias("serving_default", {"input_1": "query"}, {"output_1": "scores", "output_2": "ids"})
+    wanted = {"serving_default": alias, "query_with_exclusions": "search"}
+    serving.export(identity("dot", 2), tmp_path, candidates=index, k=2, signatures=wanted)
+    found = serving.signatures(tmp_path)
+    assert sorted(found) == ["query_with_exclusions", "serving_default"]
+    assert sorted(found["serving_default"]["outputs"]) == ["output_1", "output_2"]
+    with serving.load(tmp_path) as servable:
+        answers = servable.query(input_1=[[2, 1]])
+    assert answers["output_2"].tolist() == [[b"c".decode(), "a"]] and answers["output_1"].tolist() == [[3, 2]]
+    for wrong in ({"inputs": {"x": "y"}}, {"outputs": {"x": "y"}}):
+        with pytest.raises(ValueError, match="of an Alias must name"):
+            serving.export(
+                identity("dot", 2),
+                tmp_path,
+                candidates=index,
+                signatures={"serving_default": serving.Alias("serving_default", **wrong)},
+            )
+
+
+def test_index_from_a_catalog(capsys):
+    model = identity("dot", 2)
+    catalog = {"item": np.eye(2), "id": np.array([7, 9]), "year": [1999, 2007], "name": ["x", "y"]}
+    index = serving.CandidateIndex.from_model(model, catalog, attributes=["year"], verbose=False)
+    assert index.ids.tolist() == [7, 9] and index.attributes["year"].tolist() == [1999, 2007]
+    assert capsys.readouterr().err == ""
+    assert serving.CandidateIndex.from_model(model, catalog, "name").ids.tolist() == ["x", "y"]
+    assert "candidates" in capsys.readouterr().err
+    for changes, match in (
+        ({"ids": "title"}, "`ids` must name a column"),
+        ({"attributes": ["price"]}, "`attributes` must name columns"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            serving.CandidateIndex.from_model(model, catalog, **changes)
+    del catalog["id"]
+    with pytest.raises(ValueError, match="`ids` must be given"):
+        serving.CandidateIndex.from_model(model, catalog)
+    item = keras.Input((), name="item_id", dtype="string")
+    model.candidate_tower = keras.Model(
+        item, keras.layers.Embedding(3, 2)(keras.layers.StringLookup(vocabulary=["p", "q"])(item))
+    )
+    assert serving.CandidateIndex.from_model(model, {"item_id": ["q", "p"]}).ids.tolist() == ["q", "p"]
+
+
+def test_index_arguments():
+    for changes, error, match in (
+        ({"storage": "int4"}, ValueError, "`storage` must be one of"),
+        ({"attributes": {"a b": [1, 2]}}, ValueError, "`attributes` must have names"),
+        ({"attributes": {"year": [1.5, 2]}}, TypeError, "`year` must hold values of type int64"),
+        ({"attributes": {"year": [1]}}, ValueError, "must have the same length"),
+        ({"ids": ["", "b"]}, ValueError, "must not be -1 or empty"),
+        ({"ids": [-1, 2]}, ValueError, "must not be -1 or empty"),
+        ({"embeddings": np.full((2, 2), 1e5), "storage": "float16"}, ValueError, "at most 65504"),
+    ):
+        with pytest.raises(error, match=match):
+            serving.CandidateIndex(**{"ids": ["a", "b"], "embeddings": np.eye(2), **changes})
+
+
+def test_equal_keys_of_different_ids(monkeypatch):
+    """Ids that hash alike are told apart: another salt when exporting, the id itself when asked."""
+    from tfrankloss.serving import search
+
+    real = search._Ids._keys
+    monkeypatch.setattr(search._Ids, "_keys", lambda self, ids: real(self, ids) % (2 if self._salt < 3 else 2**62))
+    ids = search._Ids(serving.CandidateIndex(["a", "b", "c"], np.eye(3)), 4)
+    assert ids._salt == 3
+    monkeypatch.setattr(search._Ids, "_keys", lambda self, ids: tf.zeros_like(ids, tf.int64) + self._sorted[1])
+    found = ids.columns(tf.constant([["a", "b", "c", "d"]])).numpy()[0].tolist()
+    assert sum(column < 3 for column in found) == 1 and found[3] == 3
+
+
+def test_manifest_names_every_file(retriever):
+    path = retriever.result.path
+    manifest = json.loads((path / "assets.extra/tfrankloss_manifest.json").read_text())
+    files = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+    assert set(manifest["files"]) == files - {"assets.extra/tfrankloss_manifest.json"}
+    assert "assets.extra/tf_serving_warmup_requests" in files
+    assert manifest["made_by"]["tensorflow"] == tf.__version__
