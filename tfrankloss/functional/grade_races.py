@@ -1,7 +1,7 @@
 """The exponential races of ``races`` between grades: few groups, of many items each, by ``race_tables``.
 
-The integrals are those of ``races``. Two grids find where their nodes belong, one over all log times, the other where
-the integrand is. A group that likely wins is moved so that its slowest member has log rate 0.
+The integrals are those of ``races``. A group that likely wins is moved so that its slowest member has log rate 0: then
+all integrands lie within the tables.
 """
 
 import math
@@ -18,14 +18,14 @@ Tensor = Any
 
 # Lists up to this length are served where the length is not known.
 LONGEST = 2**20
-# Nodes of the integral, and of the grid before.
+# Nodes of an integral, and of the second grid that finds them.
 NODES, ZOOM = 48, 16
 # Places of the first grid in each panel.
 GRID = np.array([-0.75, -0.25, 0.25, 0.75])
 
 
 class Grades(NamedTuple):
-    """Items and their grades; what is called a group are the items of one grade in one list.
+    """Items and their grades; a group is the items of one grade in one list, and G is GRADES.
 
     Attributes:
         members: (B, G, L) whether an item is of a grade.
@@ -50,26 +50,44 @@ class Grades(NamedTuple):
     weights: Tensor
 
 
+class Nodes(NamedTuple):
+    """Log times of each group, (R, N) for the R groups of a batch, and its sums there.
+
+    Attributes:
+        times: Log times, moved by those of ``Race``.
+        step: (R, 1) how far apart they are.
+        panels: The panel of a time among those of all groups.
+        inside: Its place there, from -1 to 1.
+        arrived: S, the log probability that all members have arrived, less its part that does not depend on time.
+        late: Its derivative.
+    """
+
+    times: Tensor
+    step: Tensor
+    panels: Tensor
+    inside: Tensor
+    arrived: Tensor
+    late: Tensor
+
+
 class Race(NamedTuple):
-    """The integral of every group, (B * G, ...).
+    """What the integrands of the R groups of a batch are made of.
 
     Attributes:
         basis: (B, L, POWERS) powers of the place of an item in its bin, 0 where not counted.
-        cells: (B * L,) the bin of an item among those of all groups.
-        panels: (B * G, NODES) the panel of a node among those of all groups.
-        inside: (B * G, NODES) its place there, from -1 to 1.
-        late: (B * G, NODES) derivative of S at the nodes.
-        density: (B * G, NODES) the share of the nodes in the integral.
-        value: (B, G) log probabilities.
+        bins: (B * L,) the bin of an item among those of all groups.
+        constant: (R, 1) what items in the lowest bin add to S at all times.
+        panels: (R, panels, 2 * POWERS) coefficients of S and of its derivative in each panel.
+        likely: (R, 1) whether a group likely wins.
+        moved: (R, 1) what is taken from the log rates of a group and added to its log times.
     """
 
     basis: Tensor
-    cells: Tensor
+    bins: Tensor
+    constant: Tensor
     panels: Tensor
-    inside: Tensor
-    late: Tensor
-    density: Tensor
-    value: Tensor
+    likely: Tensor
+    moved: Tensor
 
 
 def log_grade_probabilities(scores: Tensor, numbers: Tensor) -> Tensor:
@@ -89,19 +107,21 @@ def log_grade_probabilities(scores: Tensor, numbers: Tensor) -> Tensor:
     def log_probability(scores, numbers):
         grades = _grades(scores, numbers)
         race = _race(grades, table)
+        nodes = _nodes(race)
+        value, density = _integral(race, nodes)
+        shape = ops.shape(grades.largest)
 
         def gradient(*args, upstream=None):
             upstream = ops.where(grades.counted, args[0] if upstream is None else upstream, 0.0)
-            total = ops.reshape(ops.sum(race.density * race.late, axis=1), ops.shape(upstream))
-            # What raises a score below a group takes from it.
-            exponents = (grades.largest[:, None, :] - grades.below.largest[:, :, None]) - grades.below.excess[
-                :, :, None
-            ]
-            pushed = ops.sum((upstream * total)[:, :, None] * _lower(ops.exp(ops.minimum(exponents, 0.0))), axis=1)
+            # What raises a score below a group takes from that.
+            total = upstream * ops.reshape(ops.sum(density * nodes.late, axis=1), shape)
+            largest, excess = (part[:, :, None] for part in grades.below)
+            shares = _lower(ops.exp(ops.minimum((grades.largest[:, None, :] - largest) - excess, 0.0)))
+            pushed = ops.sum(total[:, :, None] * shares, axis=1)
             own, pushed = _to_items(ops.stack([upstream, pushed], axis=-1), grades.places)
-            return own * _slopes(race, table) - pushed * grades.terms, ops.zeros_like(numbers)
+            return own * _slopes(race, nodes, density, table) - pushed * grades.terms, ops.zeros_like(numbers)
 
-        return race.value, gradient
+        return ops.where(grades.counted, ops.reshape(value, shape), 0.0), gradient
 
     return log_probability(scores, numbers)
 
@@ -147,63 +167,24 @@ def _to_items(values: Tensor, places: Tensor) -> list[Tensor]:
 
 
 def _race(grades: Grades, table: Tables) -> Race:
-    dtype = grades.rates.dtype
-    shape = ops.shape(grades.largest)
+    """The items of each group by bin of their log rates, and what follows for each panel of log times."""
+    groups = ops.shape(grades.largest)[0] * lists.GRADES
     likely = _likely(grades)
-    anchor = ops.where(likely, grades.slowest, 0.0)
-    (moved,) = _to_items(anchor[:, :, None], grades.places)
-    position = ops.minimum(grades.rates - moved, float(HIGHEST)) - table.lowest
-    cell = ops.clip(ops.floor(ops.stop_gradient(position)), -1.0, table.bins - 2.0)
-    tail = position < 0
-    behind = ops.where(tail, position, 0.0)
-    basis = powers(2 * ops.where(tail, ops.exp(behind), position - cell) - 1, grades.weights)
-    cells = ops.reshape(grades.places * table.bins + ops.cast(cell + 1, "int32"), (-1,))
-    groups = shape[0] * shape[1]
-    moments = ops.segment_sum(ops.reshape(basis, (-1, POWERS)), cells, num_segments=groups * table.bins)
-    matrix = ops.convert_to_tensor(table.matrix, dtype=dtype)
-    sums = ops.matmul(ops.reshape(moments, (groups, table.bins * POWERS)), matrix)
-    likely, anchor = ops.reshape(likely, (-1, 1)), ops.reshape(anchor, (-1, 1))
-
-    # The first grid is the same for all groups.
-    on_grid = ops.matmul(
-        ops.reshape(sums, (groups, table.panels, 2, POWERS)),
-        ops.convert_to_tensor(np.vander(GRID, POWERS, increasing=True).T, dtype=dtype),
-    )
-    times = EARLIEST + np.arange(table.panels)[:, None] + (GRID + 1) / 2
-    times = ops.convert_to_tensor(np.reshape(times, (1, -1)), dtype=dtype)
-    value, late = (ops.reshape(on_grid[:, :, part], (groups, table.panels * len(GRID))) for part in range(2))
-    start, stop = _around(_log_integrand(times, value, late, likely, anchor), times, times[0, 1] - times[0, 0])
-    by_panel = ops.reshape(sums, (groups * table.panels, 2 * POWERS))
-
-    def at(start, stop, count):
-        step = (stop - start) / count
-        times = start + step * (ops.cast(ops.arange(count), dtype) + 0.5)
-        cell = ops.clip(ops.floor(times) - EARLIEST, 0.0, table.panels - 1.0)
-        inside = 2 * (times - EARLIEST - cell) - 1
-        panels = ops.cast(cell, "int32") + table.panels * ops.arange(groups, dtype="int32")[:, None]
-        rows = ops.take(by_panel, panels, axis=0)
-        terms = powers(inside)
-        value, late = ops.sum(rows[..., :POWERS] * terms, axis=-1), ops.sum(rows[..., POWERS:] * terms, axis=-1)
-        return times, step, panels, inside, value, late
-
-    times, step, _, _, value, late = at(start, stop, ZOOM)
-    start, stop = _around(_log_integrand(times, value, late, likely, anchor), times, step)
-    times, step, panels, inside, value, late = at(start, stop, NODES)
-    log_step = ops.log(step)
-    exponents = _log_integrand(times, value, late, likely, anchor)
-    # Apart, since it may be huge.
-    peak = ops.stop_gradient(ops.max(exponents, axis=1, keepdims=True))
-    relative = exponents - peak
-    log_total = ops.logsumexp(relative, axis=1, keepdims=True) + log_step
-    log_losing = ops.log1p(-ops.minimum(ops.exp(ops.where(likely, log_total + peak - anchor, -1.0)), 0.9))
-    log_shares = ops.where(
-        likely, value + times - ops.exp(times - anchor) - (log_losing + anchor), relative - log_total
-    )
-    density = ops.exp(ops.minimum(log_shares + log_step, 0.0))
-    log_total = log_total + peak
-    tails = _of_groups(behind * grades.weights, grades.members)
-    result = ops.reshape(ops.where(likely, log_losing, log_total), shape) + tails
-    return Race(basis, cells, panels, inside, late, density, ops.where(grades.counted, result, 0.0))
+    moved = ops.where(likely, grades.slowest, 0.0)
+    rates = grades.rates - _to_items(moved[:, :, None], grades.places)[0]
+    position = ops.minimum(rates, float(HIGHEST)) - table.lowest
+    start = ops.clip(ops.floor(ops.stop_gradient(position)), -1.0, table.bins - 2.0)
+    is_slow = position < 0
+    slow = ops.where(is_slow, position, 0.0)
+    basis = powers(2 * ops.where(is_slow, ops.exp(slow), position - start) - 1, grades.weights)
+    bins = ops.reshape(grades.places * table.bins + ops.cast(start + 1, "int32"), (-1,))
+    sums = ops.segment_sum(ops.reshape(basis, (-1, POWERS)), bins, num_segments=groups * table.bins)
+    matrix = ops.convert_to_tensor(table.matrix, dtype=sums.dtype)
+    panels = ops.matmul(ops.reshape(sums, (groups, table.bins * POWERS)), matrix)
+    constant = _of_groups(slow * grades.weights, grades.members)
+    constant, likely, moved = (ops.reshape(part, (-1, 1)) for part in (constant, likely, moved))
+    panels = ops.reshape(panels, (groups, table.panels, 2 * POWERS))
+    return Race(basis, bins, constant, panels, likely, moved)
 
 
 def _likely(grades: Grades) -> Tensor:
@@ -212,33 +193,78 @@ def _likely(grades: Grades) -> Tensor:
     return _of_groups(arrived, grades.members) > -math.log(2)
 
 
-def _log_integrand(times: Tensor, value: Tensor, late: Tensor, likely: Tensor, anchor: Tensor) -> Tensor:
-    """The logarithm of the integrand, of the first form or, plus the anchor, of the second one."""
-    since = times - anchor
-    # Without the rounding of a large anchor, which does not matter later.
-    passed = ops.where(since < -7.0, times - ops.exp(ops.minimum(since, 0.0)) / 2, log_arrived(since) + anchor)
-    winning = value + passed + ops.log(ops.maximum(late, 1e-30))
-    return ops.where(likely, winning, value + since - ops.exp(since))
+def _nodes(race: Race) -> Nodes:
+    """Nodes where the integrand is, which two grids find: one of all panels, and one of where it is on that."""
+    nodes = _grid(race)
+    for count in (ZOOM, NODES):
+        log_integrand = ops.stop_gradient(_log_integrand(race, nodes))
+        there = log_integrand > ops.max(log_integrand, axis=1, keepdims=True) - DEPTH
+        start = ops.min(ops.where(there, nodes.times, float("inf")), axis=1, keepdims=True) - nodes.step
+        stop = ops.max(ops.where(there, nodes.times, -float("inf")), axis=1, keepdims=True) + nodes.step
+        nodes = _between(race, ops.stop_gradient(start), ops.stop_gradient(stop), count)
+    return nodes
 
 
-def _around(log_integrand: Tensor, times: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-    """The first and last time (B * G, 1) of what is not DEPTH below the largest value, one step beyond."""
-    log_integrand = ops.stop_gradient(log_integrand)
-    there = log_integrand > ops.max(log_integrand, axis=1, keepdims=True) - DEPTH
-    start = ops.min(ops.where(there, times, float("inf")), axis=1, keepdims=True)
-    stop = ops.max(ops.where(there, times, -float("inf")), axis=1, keepdims=True)
-    return ops.stop_gradient(start - step), ops.stop_gradient(stop + step)
+def _grid(race: Race) -> Nodes:
+    """The same places of all panels, for all groups."""
+    groups, panels, _ = ops.shape(race.panels)
+    dtype = race.panels.dtype
+    by_power = ops.convert_to_tensor(np.vander(GRID, POWERS, increasing=True).T, dtype=dtype)
+    sums = ops.matmul(ops.reshape(race.panels, (groups, panels, 2, POWERS)), by_power)
+    arrived, late = (ops.reshape(sums[:, :, part], (groups, panels * len(GRID))) for part in range(2))
+    places = ops.convert_to_tensor((GRID + 1) / 2, dtype=dtype)
+    times = ops.reshape(EARLIEST + ops.cast(ops.arange(panels), dtype)[:, None] + places, (1, -1))
+    # Where they are in their panels matters only at the nodes of the integral.
+    return Nodes(times, places[1] - places[0], times, times, arrived, late)
 
 
-def _slopes(race: Race, table: Tables) -> Tensor:
+def _between(race: Race, start: Tensor, stop: Tensor, count: int) -> Nodes:
+    """Equally spaced nodes."""
+    groups, panels, _ = ops.shape(race.panels)
+    step = (stop - start) / count
+    times = start + step * (ops.cast(ops.arange(count), start.dtype) + 0.5)
+    panel = ops.clip(ops.floor(times) - EARLIEST, 0.0, panels - 1.0)
+    inside = 2 * (times - EARLIEST - panel) - 1
+    panel = ops.cast(panel, "int32") + panels * ops.arange(groups, dtype="int32")[:, None]
+    coefficients = ops.take(ops.reshape(race.panels, (-1, 2 * POWERS)), panel, axis=0)
+    terms = powers(inside)
+    arrived, late = (ops.sum(part * terms, axis=-1) for part in ops.split(coefficients, 2, axis=-1))
+    return Nodes(times, step, panel, inside, arrived, late)
+
+
+def _log_integrand(race: Race, nodes: Nodes) -> Tensor:
+    """The logarithm of the integrand at nodes, less ``constant``, plus ``moved``."""
+    since = nodes.times - race.moved
+    # The early form has no large number that rounds it.
+    early = nodes.times - ops.exp(ops.minimum(since, 0.0)) / 2
+    passed = ops.where(since < -7.0, early, log_arrived(since) + race.moved)
+    winning = nodes.arrived + passed + ops.log(ops.maximum(nodes.late, 1e-30))
+    return ops.where(race.likely, winning, nodes.arrived + nodes.times - ops.exp(since))
+
+
+def _integral(race: Race, nodes: Nodes) -> tuple[Tensor, Tensor]:
+    """log P (R, 1), and the shares of the nodes (R, N) in the time at which the last member may arrive."""
+    exponents = _log_integrand(race, nodes)
+    # Apart, since it may be so large that nothing else would be left of a sum.
+    peak = ops.stop_gradient(ops.max(exponents, axis=1, keepdims=True))
+    exponents = exponents - peak
+    log_step = ops.log(nodes.step)
+    log_sum = ops.logsumexp(exponents, axis=1, keepdims=True) + log_step
+    lost = ops.exp(ops.where(race.likely, log_sum + peak - race.moved, lists.LOWEST))
+    winning = ops.log1p(-ops.minimum(lost, 0.9))
+    first_form = nodes.arrived + nodes.times - ops.exp(nodes.times - race.moved)
+    log_shares = ops.where(race.likely, first_form - (race.moved + winning), exponents - log_sum) + log_step
+    value = ops.where(race.likely, winning, log_sum + peak + race.constant)
+    return value, ops.exp(ops.minimum(log_shares, 0.0))
+
+
+def _slopes(race: Race, nodes: Nodes, density: Tensor, table: Tables) -> Tensor:
     """d log P / d log rate (B, L): the mean of the derivative of g over the nodes."""
-    groups = ops.shape(race.density)[0]
-    terms = ops.reshape(powers(race.inside, race.density), (-1, POWERS))
-    moments = ops.segment_sum(terms, ops.reshape(race.panels, (-1,)), num_segments=groups * table.panels)
+    groups = ops.shape(density)[0]
+    terms = ops.reshape(powers(nodes.inside, density), (-1, POWERS))
+    sums = ops.segment_sum(terms, ops.reshape(nodes.panels, (-1,)), num_segments=groups * table.panels)
     of_slopes = table.matrix.reshape(-1, table.panels, 2, POWERS)[:, :, 1].reshape(-1, table.panels * POWERS)
-    by_bin = ops.matmul(
-        ops.reshape(moments, (groups, table.panels * POWERS)),
-        ops.convert_to_tensor(of_slopes.T, dtype=moments.dtype),
-    )
-    taken = ops.take(ops.reshape(by_bin, (groups * table.bins, POWERS)), race.cells, axis=0)
-    return ops.sum(ops.reshape(taken, ops.shape(race.basis)) * race.basis, axis=-1)
+    matrix = ops.convert_to_tensor(of_slopes.T, dtype=sums.dtype)
+    by_bin = ops.matmul(ops.reshape(sums, (groups, table.panels * POWERS)), matrix)
+    coefficients = ops.take(ops.reshape(by_bin, (-1, POWERS)), race.bins, axis=0)
+    return ops.sum(ops.reshape(coefficients, ops.shape(race.basis)) * race.basis, axis=-1)
