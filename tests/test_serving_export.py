@@ -13,7 +13,8 @@ import tensorflow as tf
 from tfrankloss import models, serving
 from tfrankloss.models.two_tower import MODES
 from tfrankloss.serving import manifest
-from tfrankloss.serving.plan import Settings, plan
+from tfrankloss.serving.plan import plan
+from tfrankloss.serving.signature import Settings
 
 SIMILARITIES = ("dot", "cosine", "euclidean")
 WORDS = [f"u{number}" for number in range(30)]

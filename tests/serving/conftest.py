@@ -14,7 +14,8 @@ if keras.backend.backend() != "tensorflow":
     collect_ignore_glob = ["*"]
 else:
     from tfrankloss import serving
-    from tfrankloss.serving.plan import Plan, Settings, plan
+    from tfrankloss.serving.plan import plan
+    from tfrankloss.serving.signature import Plan, Settings
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

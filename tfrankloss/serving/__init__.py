@@ -3,8 +3,8 @@
 from tfrankloss.serving.config import write_model_config
 from tfrankloss.serving.export import ExportResult, export
 from tfrankloss.serving.index import CandidateIndex
-from tfrankloss.serving.plan import Alias
 from tfrankloss.serving.servable import Servable, load, signatures
+from tfrankloss.serving.signature import Alias
 from tfrankloss.serving.verify import verify
 from tfrankloss.serving.versions import clean_staging, keep_newest, rollback
 

@@ -13,8 +13,9 @@ from tfrankloss.serving import config, manifest, publish, versions
 from tfrankloss.serving import warmup as warmups
 from tfrankloss.serving.features import layers_and_tables
 from tfrankloss.serving.index import CandidateIndex
-from tfrankloss.serving.plan import Alias, Plan, Settings, plan
+from tfrankloss.serving.plan import plan
 from tfrankloss.serving.servable import Servable
+from tfrankloss.serving.signature import Alias, Plan, Settings
 from tfrankloss.serving.verify import Report, compare, refuse_operations
 
 

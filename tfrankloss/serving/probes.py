@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrankloss.serving.features import Specs, exact_array
-from tfrankloss.serving.plan import Signature
+from tfrankloss.serving.signature import Signature
 
 Rows = dict[str, np.ndarray]
 

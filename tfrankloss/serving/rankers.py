@@ -11,8 +11,8 @@ import tensorflow as tf
 from tfrankloss import errors
 from tfrankloss.serving import reference, serialized
 from tfrankloss.serving.features import Features, Specs, Stage
-from tfrankloss.serving.plan import DEFAULT, Outputs, Plan, Settings, Signature, check_output
 from tfrankloss.serving.search import LOWEST
+from tfrankloss.serving.signature import DEFAULT, Outputs, Plan, Settings, Signature, check_output
 
 _MASK = "mask"
 

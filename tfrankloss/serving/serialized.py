@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfrankloss import errors
 from tfrankloss.data import records
 from tfrankloss.serving.features import Features, Specs
-from tfrankloss.serving.plan import Outputs, Signature
+from tfrankloss.serving.signature import Outputs, Signature
 
 ExampleSpec = dict[str, Any]
 

@@ -11,8 +11,8 @@ from tfrankloss.functional.similarity import SIMILARITIES
 from tfrankloss.serving import reference, serialized
 from tfrankloss.serving.features import Features, Specs, Stage
 from tfrankloss.serving.index import CandidateIndex, Measure
-from tfrankloss.serving.plan import DEFAULT, Outputs, Plan, Settings, Signature, check_output
 from tfrankloss.serving.search import ExactSearch, l2_normalize
+from tfrankloss.serving.signature import DEFAULT, Outputs, Plan, Settings, Signature, check_output
 
 DEFAULT_K = 100
 

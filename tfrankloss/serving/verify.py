@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from tfrankloss.serving import manifest, warmup
 from tfrankloss.serving.features import layers_and_tables
-from tfrankloss.serving.plan import Plan, Settings, Signature, plan
+from tfrankloss.serving.plan import plan
 from tfrankloss.serving.probes import Rows, probe_rows, requests
 from tfrankloss.serving.servable import Servable, version_folder
+from tfrankloss.serving.signature import Plan, Settings, Signature
 
 Report = dict[str, dict[str, float]]
 # Signatures and what they are asked.
