@@ -490,29 +490,88 @@ def similarity_of(query, candidate, similarity):
     return query @ candidate
 
 
-def in_batch_softmax(y_true, y_pred, targets="relevance", similarity="dot", duplicates="mask", temperature=1.0):
+def in_batch_softmax(
+    y_true,
+    y_pred,
+    targets="relevance",
+    similarity="dot",
+    duplicates="mask",
+    temperature=1.0,
+    candidate_probability=None,
+    known_positives=None,
+    shared_negatives=False,
+    hardest_negatives=None,
+    label_smoothing=0.0,
+    margin=0.0,
+    symmetric=False,
+    relevance="mask",
+):
     """The losses of the rows of a batch of (B, 2 + K, D) embeddings; rows with a negative target are padding."""
     y_pred = np.asarray(y_pred, "float64")
     y_true = np.asarray(y_true).reshape(len(y_pred), -1)
+    by_id = targets == "candidate_ids"
+    explicit = y_pred.shape[1] - 2
+    known = [set() for _ in y_true]
+    if known_positives is not None:
+        width = known_positives if isinstance(known_positives, int) else 1
+        last = y_true[:, -width:]
+        known = [set(ids if isinstance(known_positives, int) else known_positives[max(ids[0], 0)]) for ids in last]
+        y_true = y_true[:, :-width]
+    if candidate_probability == "embeddings":
+        log_q = y_pred[:, 1:, -1]
+        y_pred = y_pred[:, :, :-1]
+    elif candidate_probability == "targets":
+        log_q = np.log(y_true[:, 1:].astype("float64"))
+        y_true = y_true[:, :1]
+    elif candidate_probability is not None:
+        log_q = np.log(np.asarray(candidate_probability, "float64"))[np.maximum(y_true, 0)]
+    else:
+        log_q = np.zeros((len(y_pred), 1 + explicit))
     rows = [row for row in range(len(y_pred)) if y_true[row, 0] >= 0]
+
+    def loss_of(row, columns):
+        """The loss of a row whose columns are (whether own, embeddings, log Q, id, whether a known positive)."""
+        negatives, positives = [], []
+        for own, first, second, log_probability, identity, is_known in columns:
+            score = (similarity_of(first, second, similarity)) / temperature - log_probability
+            same = by_id and not own and identity == y_true[row, 0]
+            if own or (same and duplicates == "positive"):
+                positives.append(score - margin / temperature)
+            elif (same and duplicates == "mask") or (is_known and not same):
+                continue
+            else:
+                negatives.append(score)
+        if hardest_negatives is not None and len(negatives) > hardest_negatives:
+            least = sorted(negatives)[-hardest_negatives]
+            negatives = [score for score in negatives if score >= least]
+        total = logsumexp(positives + negatives)
+        smooth = total - np.mean(positives + negatives)
+        return (1 - label_smoothing) * (total - logsumexp(positives)) + label_smoothing * smooth
+
     losses = np.zeros(len(y_pred))
     for row in rows:
-        if targets == "relevance" and y_true[row, 0] == 0:
+        if not by_id and y_true[row, 0] == 0:
             continue
-        columns = [(other, y_pred[other, 1], y_true[other, 0]) for other in rows]
-        for place in range(2, y_pred.shape[1]):
-            known = y_true.shape[1] > 1
-            columns.append((None, y_pred[row, place], y_true[row, place - 1] if known else None))
-        positive, denominator = [], []
-        for other, candidate, identity in columns:
-            score = similarity_of(y_pred[row, 0], candidate, similarity) / temperature
-            own = other == row
-            hit = targets == "candidate_ids" and not own and identity == y_true[row, 0]
-            if own or (hit and duplicates == "positive"):
-                positive.append(score)
-            if not (hit and duplicates == "mask"):
-                denominator.append(score)
-        losses[row] = logsumexp(denominator) - logsumexp(positive)
+        query = y_pred[row, 0]
+        columns = []
+        for other in rows:
+            identity = y_true[other, 0]
+            is_known = by_id and other != row and identity in known[row]
+            columns.append((other == row, query, y_pred[other, 1], log_q[other, 0], identity, is_known))
+        for other in rows if shared_negatives else [row]:
+            for place in range(explicit):
+                identity = y_true[other, 1 + place] if y_true.shape[1] > 1 else None
+                is_known = by_id and identity in known[row]
+                columns.append((False, query, y_pred[other, 2 + place], log_q[other, 1 + place], identity, is_known))
+        losses[row] = loss_of(row, columns)
+        if symmetric:
+            columns = []
+            for other in rows:
+                is_known = by_id and other != row and y_true[row, 0] in known[other]
+                columns.append((other == row, y_pred[row, 1], y_pred[other, 0], 0.0, y_true[other, 0], is_known))
+            losses[row] = (losses[row] + loss_of(row, columns)) / 2
+        if relevance == "weight" and not by_id:
+            losses[row] *= y_true[row, 0]
     return losses
 
 

@@ -1,12 +1,13 @@
 """The in-batch softmax: accidental hits, explicit negatives, similarities, large ids, matrices of scores."""
 
 import math
+import re
 
 import keras
 import numpy as np
 import pytest
 import references
-from backend import NAME, to_numpy, values_and_gradient
+from backend import NAME, central_differences, to_numpy, values_and_gradient
 
 from tfrankloss import InBatchSoftmaxLoss
 from tfrankloss.functional import in_batch_scores, in_batch_softmax_loss
@@ -107,30 +108,133 @@ def test_the_mean_over_rows_does_not_grow_by_reduction():
         assert float(loss) == pytest.approx(math.log(rows), rel=1e-6)
 
 
-CHUNKED = [
+BY_ID = {"targets": "candidate_ids"}
+TABLE = [0.5, 0.125, 0.25, 0.0625, 0.0625]
+OPTIONS = [
     {},
-    {"similarity": "cosine", "temperature": 0.1},
-    {"similarity": "euclidean", "temperature": 2.0},
-    {"targets": "candidate_ids"},
-    {"targets": "candidate_ids", "duplicates": "positive"},
-    {"targets": "candidate_ids", "duplicates": "negative"},
+    {"similarity": "cosine", "temperature": 0.1, "symmetric": True, "margin": 0.2},
+    {"similarity": "euclidean", "temperature": 2.0, "symmetric": True, "relevance": "weight"},
+    {"shared_negatives": True, "candidate_probability": "embeddings", "hardest_negatives": 3, "symmetric": True},
+    {"candidate_probability": "targets", "label_smoothing": 0.2, "margin": 0.5, "similarity": "euclidean"},
+    {"candidate_probability": "targets", "shared_negatives": True},
+    BY_ID,
+    {**BY_ID, "duplicates": "positive", "symmetric": True, "label_smoothing": 0.1, "margin": 0.3},
+    {**BY_ID, "duplicates": "negative", "known_positives": 2, "hardest_negatives": 4},
+    {**BY_ID, "known_positives": 2, "symmetric": True, "candidate_probability": TABLE, "label_smoothing": 0.1},
+    {**BY_ID, "known_positives": 2, "duplicates": "positive", "shared_negatives": True, "candidate_probability": TABLE},
+    {**BY_ID, "known_positives": [[0, 1], [2, -1], [3, 4]], "symmetric": True, "hardest_negatives": 2},
 ]
 
 
-@pytest.mark.parametrize("settings", CHUNKED, ids=str)
-@pytest.mark.parametrize("negatives", [0, 2])
-def test_chunks_are_the_whole_batch(settings, negatives, random):
-    """Rows in chunks of 4 of which the last is not full, with padding, rows that do not count and accidental hits."""
-    embeddings = embeddings_of(random, rows=10, negatives=negatives)
-    by_id = "targets" in settings
-    targets = random.integers(0, 4, (10, 1 + negatives if by_id else 1)).astype("int32" if by_id else "float32")
+def targets_of(settings, random, negatives, rows=10):
+    """Targets with accidental hits, a padded row and rows that do not count."""
+    if "targets" not in settings:
+        targets = random.integers(0, 4, (rows, 1)).astype("float32")
+        if settings.get("candidate_probability") == "targets":
+            targets = np.concatenate([targets, random.uniform(0.1, 1, (rows, 1 + negatives)).astype("float32")], axis=1)
+    else:
+        known = settings.get("known_positives")
+        behind = 0 if known is None else known if isinstance(known, int) else 1
+        targets = random.integers(0, 5, (rows, 1 + negatives)).astype("int32")
+        most = 3 if isinstance(known, list) else 5
+        targets = np.concatenate([targets, random.integers(0, most, (rows, behind)).astype("int32")], axis=1)
+        if behind > 1:
+            targets[::4, -1] = -1
     targets[3] = -1
+    return targets
+
+
+@pytest.mark.parametrize(("settings", "negatives"), [(o, 2 * (n % 2)) for n, o in enumerate(OPTIONS)], ids=str)
+def test_options_at_once_and_in_chunks(settings, negatives, random):
+    """Both agree with the reference, and so do their gradients; of chunks of 4 rows the last is not full."""
+    embeddings = embeddings_of(random, rows=10, negatives=negatives)
+    targets = targets_of(settings, random, negatives)
     whole, chunked = (InBatchSoftmaxLoss(**settings, chunk_size=size, reduction=None) for size in (None, 4))
-    for weights in (None, (random.integers(0, 4, 10) / 2).astype("float32")):
-        values, gradient = values_and_gradient(whole, targets, embeddings, sample_weight=weights)
-        found, found_gradient = values_and_gradient(chunked, targets, embeddings, sample_weight=weights)
-        np.testing.assert_allclose(found, values, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(found_gradient, gradient, rtol=1e-5, atol=2e-6 * np.abs(gradient).max())
+    values, gradient = values_and_gradient(whole, targets, embeddings)
+    np.testing.assert_allclose(
+        values, references.in_batch_softmax(targets, embeddings, **settings), rtol=1e-5, atol=2e-6
+    )
+    slopes = central_differences(
+        lambda vectors: np.sum(references.in_batch_softmax(targets, vectors, **settings)), embeddings
+    )
+    if settings.get("candidate_probability") == "embeddings":
+        slopes[:, :, -1] = 0
+    np.testing.assert_allclose(gradient, slopes, rtol=1e-4, atol=2e-5 * max(1, np.abs(slopes).max()))
+    close = {"rtol": 1e-6, "atol": 1e-6 * max(1, np.abs(gradient).max())}
+    found, found_gradient = values_and_gradient(chunked, targets, embeddings)
+    np.testing.assert_allclose(found, values, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found_gradient, gradient, **close)
+    # Rows that weigh the same have their gradient from the first pass, others from a second one.
+    weights = (random.integers(0, 4, 10) / 2).astype("float32")
+    values, gradient = values_and_gradient(whole, targets, embeddings, sample_weight=weights)
+    found, found_gradient = values_and_gradient(chunked, targets, embeddings, sample_weight=weights)
+    np.testing.assert_allclose(found, values, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found_gradient, gradient, **close)
+
+
+def test_no_options_are_a_softmax_cross_entropy(random):
+    scores = random.normal(size=(6, 6)).astype("float32")
+    expected = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(np.arange(6), scores)
+    assert float(InBatchSoftmaxLoss()(np.ones(6, "float32"), scores)) == pytest.approx(float(expected), rel=1e-6)
+    smooth = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.3)(np.eye(6), scores)
+    loss = InBatchSoftmaxLoss(label_smoothing=0.3)(np.ones(6, "float32"), scores)
+    assert float(loss) == pytest.approx(float(smooth), rel=1e-6)
+
+
+def test_all_hardest_negatives_are_all(random):
+    embeddings = embeddings_of(random)
+    loss = InBatchSoftmaxLoss(hardest_negatives=100)(np.ones(5, "float32"), embeddings)
+    assert float(loss) == pytest.approx(float(InBatchSoftmaxLoss()(np.ones(5, "float32"), embeddings)), rel=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"symmetric": True}, {**BY_ID, "known_positives": 2}], ids=str)
+def test_short_floats_are_computed_in_float32(settings, random):
+    targets = targets_of(settings, random, 0)
+    for dtype in ("float16", "bfloat16"):
+        short = keras.ops.convert_to_tensor(embeddings_of(random, rows=10), dtype=dtype)
+        for size in (None, 4):
+            loss = InBatchSoftmaxLoss(**settings, chunk_size=size)
+            expected = float(loss(targets, keras.ops.cast(short, "float32")))
+            assert float(loss(targets, short)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({**BY_ID, "candidate_probability": [0.5, 0.0]}, "greater than 0 and at most 1. Received"),
+        ({**BY_ID, "candidate_probability": [0.5, 1.5]}, "greater than 0 and at most 1. Received"),
+        ({**BY_ID, "candidate_probability": [float("nan")]}, "greater than 0 and at most 1"),
+        ({**BY_ID, "candidate_probability": "targets"}, "or None or 'embeddings'"),
+        ({"candidate_probability": [0.5]}, "without targets="),
+        ({"candidate_probability": "column"}, "must be a table of probabilities"),
+        ({"known_positives": 2}, "without targets="),
+        ({**BY_ID, "known_positives": 0}, "at least 1"),
+        ({**BY_ID, "known_positives": [[0.5]]}, "integer ids"),
+        ({"label_smoothing": 1.0}, "below 1"),
+        ({"margin": -1.0}, "at least 0"),
+        ({"hardest_negatives": 0}, "at least 1"),
+        ({"relevance": "gain"}, "must be one of 'mask', 'weight'"),
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        InBatchSoftmaxLoss(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "targets", "message"),
+    [
+        ({**BY_ID, "known_positives": 2}, np.zeros((4, 2), "int32"), "2 of known positives"),
+        ({**BY_ID, "known_positives": 2}, np.zeros((4, 5), "int32"), "2 of known positives"),
+        ({**BY_ID, "candidate_probability": [0.5]}, np.zeros((4, 1), "int32"), "ids of explicit negatives too"),
+        ({"candidate_probability": "targets"}, np.ones((4, 2), "float32"), "(batch, 3)"),
+    ],
+    ids=str,
+)
+def test_targets_that_do_not_fit(settings, targets, message, random):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        InBatchSoftmaxLoss(**settings)(targets, embeddings_of(random, rows=4, negatives=1))
 
 
 def test_no_scores_of_the_whole_batch(random):

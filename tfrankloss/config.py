@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 
 
 def to_config(settings: dict[str, Any]) -> dict[str, Any]:
@@ -18,6 +19,8 @@ def from_config(config: dict[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if callable(value) or hasattr(value, "get_config"):
         return keras.saving.serialize_keras_object(value)
+    if isinstance(value, np.ndarray):
+        return value.tolist()
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 

@@ -19,7 +19,11 @@ from tfrankloss import losses, metrics
 # Arguments of every Keras loss or metric, which have tests of their own.
 KERAS_ARGUMENTS = ("name", "dtype", "reduction")
 # Arguments that make no case of their own.
-NO_CASE = {"seed": "it only makes the random orders of another case repeatable"}
+NO_CASE = {
+    "seed": "it only makes the random orders of another case repeatable",
+    "candidate_probability": "columns of probabilities are in test_in_batch.py, tables among the cases below",
+    "known_positives": "it takes columns of its own, which a case below has",
+}
 NDCG_WEIGHT = losses.NDCGLambdaWeight(k=3, gain="linear")
 # Arguments that take objects: what they are tried with, by class.
 OBJECTS = {
@@ -49,6 +53,8 @@ OBJECTS = {
         "PolyOneSoftmaxLoss": [NDCG_WEIGHT],
         None: [losses.NDCGLambdaWeight(k=3, smooth_fraction=0.25)],
     },
+    "candidate_probability": {None: ["embeddings"]},
+    "known_positives": {None: [[[1, -1], [0, 2]]]},
     "loss": {None: [losses.RankNetLoss(temperature=2.0), losses.ListMLELoss(ties="breslow")]},
 }
 # What a class is built with where nothing else is said.
@@ -100,7 +106,16 @@ TOGETHER = {
     "CircleLoss": [{"gamma": 10.0, "margin": 0.5, "temperature": 2.0}, {"gamma": 1000.0, "margin": 0.0}],
     "CoupledRankDistilLoss": [{"sample_size": 3, "top_k": 2, "temperature": 2.0}],
     "InBatchSoftmaxLoss": [
-        {"targets": "candidate_ids", "temperature": 0.5},
+        {
+            "targets": "candidate_ids",
+            "temperature": 0.5,
+            "candidate_probability": (0.5, 0.125, 0.25, 0.125),
+            "known_positives": 2,
+            "symmetric": True,
+            "margin": 0.25,
+            "label_smoothing": 0.125,
+        },
+        {"targets": "candidate_ids", "shared_negatives": True, "chunk_size": 3, "known_positives": 2, "margin": 0.5},
         {"targets": "candidate_ids", "duplicates": "positive", "similarity": "cosine", "temperature": 0.2},
         {"targets": "candidate_ids", "duplicates": "negative", "similarity": "euclidean"},
         {"targets": "candidate_ids", "duplicates": "negative", "similarity": "euclidean", "chunk_size": 3},
@@ -161,6 +176,7 @@ EXCEPTIONS = {
     ("one item teaches nothing", "class", "CalibratedSoftmaxLoss"): "its score is compared with 0",
     ("labels alone decide", "class", "CoupledRankDistilLoss"): "orders are drawn; the laws give it labels so far apart "
     "that only one order can be",
+    ("smooth wherever scores are drawn", "hardest_negatives", 2): "which negatives count changes where scores tie",
     ("one grade teaches nothing", "ties", "half"): "tied items are pairs there, with target 1/2",
     ("one grade teaches nothing", "ties", "random"): "ties are put in a random order, which then counts",
     ("one grade teaches nothing", "ties", "position"): "ties are put in the order of the input, which then counts",
@@ -200,7 +216,8 @@ class Case:
     @property
     def layout(self):
         if issubclass(self.cls, losses.InBatchSoftmaxLoss):
-            return layouts.Rows(ids=self.settings.get("targets") == "candidate_ids")
+            known = self.settings.get("known_positives", 0)
+            return layouts.Rows(ids=self.settings.get("targets") == "candidate_ids", known=known)
         if issubclass(self.cls, losses.NPairLoss):
             return layouts.Rows(ids=True, negatives=0)
         if issubclass(self.cls, (metrics.AlphaDCG, metrics.PrecisionIA)):

@@ -161,10 +161,11 @@ class Subtopics(Lists):
 
 @dataclass(frozen=True)
 class Rows:
-    """Targets and embeddings (B, 2 + K, D), padding in rows with a target below 0."""
+    """Targets and embeddings (B, 2 + K, D), padding in rows with a target below 0; last ids of known positives."""
 
     ids: bool = False
     negatives: int = 1
+    known: int = 0
     padding = 2
     # Embeddings whose products are finite: of others float32 has no similarity.
     huge = (-1e15, -1e10, -1e4, 0.0, 1e-30, 1e4, 1e10, 1e15)
@@ -173,9 +174,13 @@ class Rows:
     def shape(self):
         return (4, 2 + self.negatives, 2)
 
+    @property
+    def _width(self):
+        return 1 + self.negatives + self.known
+
     def _targets(self):
         if self.ids:
-            return st_numpy.arrays("int32", (4, 1 + self.negatives), elements=st.integers(0, 3), fill=st.nothing())
+            return st_numpy.arrays("int32", (4, self._width), elements=st.integers(0, 3), fill=st.nothing())
         return st_numpy.arrays("float32", (4, 1), elements=st.integers(0, 2), fill=st.nothing())
 
     def batches(self):
@@ -190,7 +195,7 @@ class Rows:
         embeddings = generator.normal(size=self.shape)
         # Away from the zero vector, where the cosine bends too fast for finite differences.
         embeddings = (embeddings + 0.5 * np.sign(embeddings)) * np.sqrt(scale)
-        y_true = generator.integers(0, 3, (4, 1 + self.negatives) if self.ids else (4, 1))
+        y_true = generator.integers(0, 3, (4, self._width) if self.ids else (4, 1))
         return Batch(y_true.astype("int32" if self.ids else "float32"), embeddings.astype("float32"))
 
     def pad(self, batch, generator, junk):
@@ -216,6 +221,6 @@ class Rows:
         """Rows with nothing to learn: padding, and one row whose candidate is all there is."""
         y_true = np.full((4, 2) if self.ids else (4, 1), -1, "int32" if self.ids else "float32")
         embeddings = np.linspace(0.5, 3, 16).reshape(4, 2, 2).astype("float32")
-        y_true = y_true[:, :1]
+        y_true = y_true[:, :1] if not self.known else np.full((4, 1 + self.known), -1, "int32")
         y_true[1] = 1
         return Batch(y_true, embeddings)

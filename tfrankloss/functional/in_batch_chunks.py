@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from tfrankloss.functional import closed_form, gradients, lists
+from tfrankloss.functional import closed_form, gradients, in_batch_rows, lists
 
 Tensor = Any
 
@@ -27,36 +27,46 @@ class Batch(NamedTuple):
 
     Attributes:
         queries: (B, D).
-        candidates: (B, D).
+        candidates: (C, D) columns that all rows have; that of row i is its own candidate, and there may be more.
         negatives: (B, K, D) explicit negatives of each row.
-        valid: (B,) booleans, False at padded rows, whose candidates are nobody's negatives.
+        exists: (C,) booleans, False at the candidates of padded rows, which are nobody's negatives.
         counted: (B,) booleans, True at rows with a loss.
-        ids: (B,) ids of the candidates, by which accidental hits are known; None where they are not.
-        negative_ids: (B, K) the same of the negatives.
+        offsets: (C,) what is added to the scores of the candidates; None for 0.
+        negative_offsets: (B, K) the same of the negatives.
+        ids: (B,) ids of the own candidates, by which accidental hits are known; None where they are not.
+        column_ids: (C,) ids of all candidates.
+        negative_ids: (B, K) ids of the negatives; None where they are not known.
+        known: (B, P) ids of known positives of each row; None where there are none.
+        known_of_columns: (C, P) the same of each column, where columns are queries.
     """
 
     queries: Tensor
     candidates: Tensor
     negatives: Tensor
-    valid: Tensor
+    exists: Tensor
     counted: Tensor
+    offsets: Tensor | None = None
+    negative_offsets: Tensor | None = None
     ids: Tensor | None = None
+    column_ids: Tensor | None = None
     negative_ids: Tensor | None = None
+    known: Tensor | None = None
+    known_of_columns: Tensor | None = None
 
 
-def softmax_losses(batch: Batch, duplicates: str, chunk_size: int) -> Tensor:
+def softmax_losses(batch: Batch, settings: in_batch_rows.Settings, chunk_size: int) -> Tensor:
     """The losses (B,) of ``in_batch_softmax_loss``, with gradients for the three kinds of embeddings.
 
     Args:
         batch: The rows.
-        duplicates: As in ``in_batch_softmax_loss``.
+        settings: What they have in common.
         chunk_size: Queries to take at a time.
     """
 
     def losses(queries, candidates, negatives):
         given = batch._replace(queries=queries, candidates=candidates, negatives=negatives)
         ones = ops.cast(batch.counted, queries.dtype)
-        values, *slopes = _losses_and_slopes(given, ones, duplicates, chunk_size)
+        values, *slopes = _losses_and_slopes(given, ones, settings, chunk_size)
 
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
@@ -65,7 +75,7 @@ def softmax_losses(batch: Batch, duplicates: str, chunk_size: int) -> Tensor:
             return ops.cond(
                 is_common,
                 lambda: tuple(ops.where(ops.any(batch.counted), weight[0], 0.0) * part for part in slopes),
-                lambda: _losses_and_slopes(given, ops.where(batch.counted, upstream, 0.0), duplicates, chunk_size)[1:],
+                lambda: _losses_and_slopes(given, ops.where(batch.counted, upstream, 0.0), settings, chunk_size)[1:],
             )
 
         return values, gradient
@@ -74,9 +84,11 @@ def softmax_losses(batch: Batch, duplicates: str, chunk_size: int) -> Tensor:
     return gradients.custom_gradient(losses, how_twice=how_twice)(batch.queries, batch.candidates, batch.negatives)
 
 
-def _losses_and_slopes(batch: Batch, weights: Tensor, duplicates: str, chunk_size: int) -> tuple[Tensor, ...]:
+def _losses_and_slopes(
+    batch: Batch, weights: Tensor, settings: in_batch_rows.Settings, chunk_size: int
+) -> tuple[Tensor, ...]:
     """Losses (B,), and the gradients of their sum times ``weights`` (B,) for queries, candidates and negatives."""
-    rows = ops.shape(batch.queries)[0]
+    rows, columns = ops.shape(batch.queries)[0], ops.shape(batch.candidates)[0]
     has_explicit = batch.negatives.shape[1] != 0
     missing = (chunk_size - rows % chunk_size) % chunk_size
     chunks = (rows + missing) // chunk_size
@@ -88,12 +100,13 @@ def _losses_and_slopes(batch: Batch, weights: Tensor, duplicates: str, chunk_siz
         return ops.reshape(values, (chunks, chunk_size, *ops.shape(values)[1:]))
 
     queries, negatives, weighed = cut(batch.queries), cut(batch.negatives), cut(weights)
-    all_ids: Any = batch.ids
-    ids = None if all_ids is None else cut(all_ids)
-    negative_ids = None if batch.negative_ids is None else cut(batch.negative_ids)
+    names = ("negative_offsets", "ids", "negative_ids", "known")
+    given = {name: cut(getattr(batch, name)) for name in names if getattr(batch, name) is not None}
     places = ops.reshape(ops.minimum(ops.arange(rows + missing), rows - 1), (chunks, chunk_size))
-    # Added to the scores of candidates that are none.
-    hidden = ops.where(batch.valid, 0.0, lists.LOWEST)[None, :]
+    # Added to the scores of candidates; those that are none come to nothing.
+    offsets = ops.where(batch.exists, 0.0 if batch.offsets is None else batch.offsets, lists.LOWEST)[None, :]
+    has_known = batch.known is not None or batch.known_of_columns is not None
+    has_hits = batch.ids is not None and (settings.duplicates != "negative" or has_known)
 
     def add_chunk(number, state):
         losses, of_queries, of_candidates, of_negatives = state
@@ -102,31 +115,37 @@ def _losses_and_slopes(batch: Batch, weights: Tensor, duplicates: str, chunk_siz
             return ops.take(values, number, axis=0)
 
         query, own_negatives, own = chunk(queries), chunk(negatives), chunk(places)
-        scores = ops.einsum("rd,cd->rc", query, batch.candidates) + hidden
-        own_score = ops.take_along_axis(scores, own[:, None], axis=1)
+        parts = {name: chunk(values) for name, values in given.items()}
+        scores = ops.einsum("rd,cd->rc", query, batch.candidates) + offsets
         if has_explicit:
-            scores = ops.concatenate([scores, ops.einsum("rd,rkd->rk", query, own_negatives)], axis=1)
-        hits = None
-        if ids is not None and duplicates != "negative":
-            is_own = ops.equal(own[:, None], ops.arange(ops.shape(scores)[1])[None, :])
-            hits = accidental_hits(chunk(ids), all_ids, None if negative_ids is None else chunk(negative_ids), is_own)
-        allowed = scores if hits is None or duplicates == "positive" else ops.where(hits, lists.LOWEST, scores)
-        probabilities, largest, log_total = _softmax(allowed)
-        weight = chunk(weighed)[:, None]
-        slopes = probabilities * weight
-        if hits is None or duplicates == "mask":
+            explicit = ops.einsum("rd,rkd->rk", query, own_negatives)
+            if "negative_offsets" in parts:
+                explicit = explicit + parts["negative_offsets"]
+            scores = ops.concatenate([scores, explicit], axis=1)
+        if settings.plain and not has_hits:
+            own_score = ops.take_along_axis(scores, own[:, None], axis=1)
+            slopes, largest, log_total = in_batch_rows.softmax(scores)
             loss = (largest - own_score) + log_total
         else:
-            # The own candidate is added to its duplicates.
-            positives = ops.where(ops.logical_or(hits, is_own), scores, lists.LOWEST)
-            shares, largest_positive, log_positive = _softmax(positives)
-            loss = (largest - largest_positive) + (log_total - log_positive)
-            slopes = slopes - shares * weight
-        of_candidate = slopes[:, :rows]
+            is_own = ops.equal(own[:, None], ops.arange(ops.shape(scores)[1])[None, :])
+            hits = in_batch_rows.Hits()
+            if has_hits:
+                hits = in_batch_rows.hits(
+                    parts["ids"],
+                    batch.column_ids,
+                    is_own,
+                    parts.get("negative_ids"),
+                    parts.get("known"),
+                    batch.known_of_columns,
+                )
+            exists = ops.concatenate([batch.exists, ops.ones((ops.shape(scores)[1] - columns,), "bool")])[None, :]
+            loss, slopes = in_batch_rows.losses_and_slopes(scores, exists, is_own, hits, settings)
+        slopes = slopes * chunk(weighed)[:, None]
+        of_candidate = slopes[:, :columns]
         of_query = ops.einsum("rc,cd->rd", of_candidate, batch.candidates)
         of_candidates = of_candidates + ops.einsum("rc,rd->cd", of_candidate, query)
         if has_explicit:
-            of_explicit = slopes[:, rows:]
+            of_explicit = slopes[:, columns:]
             of_query = of_query + ops.einsum("rk,rkd->rd", of_explicit, own_negatives)
             of_explicit = of_explicit[:, :, None] * query[:, None, :]
             of_negatives = ops.slice_update(of_negatives, (number, 0, 0, 0), of_explicit[None])
@@ -144,32 +163,11 @@ def _losses_and_slopes(batch: Batch, weights: Tensor, duplicates: str, chunk_siz
         ops.reshape(values, (chunks * chunk_size, *ops.shape(values)[2:]))[:rows]
         for values in (losses, of_queries, of_negatives)
     )
-    if batch.ids is None or duplicates != "positive":
-        of_queries = of_queries - weights[:, None] * batch.candidates
-        of_candidates = of_candidates - weights[:, None] * batch.queries
+    if not (has_hits and settings.duplicates == "positive"):
+        # The own candidate's share of the target, which no chunk has taken off.
+        share = (1 - settings.label_smoothing) * weights[:, None]
+        of_queries = of_queries - share * batch.candidates[:rows]
+        own = share * batch.queries
+        beyond = ops.zeros((columns - rows, *ops.shape(own)[1:]), dtype=own.dtype)
+        of_candidates = of_candidates - ops.concatenate([own, beyond], axis=0)
     return ops.where(batch.counted, losses, 0.0), of_queries, of_candidates, of_negatives
-
-
-def accidental_hits(own_ids: Tensor, ids: Tensor, negative_ids: Tensor | None, own: Tensor) -> Tensor:
-    """Where (R, B + K) a column other than the row's own holds the row's own candidate.
-
-    Args:
-        own_ids: (R,) ids of the candidates of some rows.
-        ids: (B,) ids of all candidates.
-        negative_ids: (R, K) ids of the explicit negatives of these rows; None where they are not known.
-        own: (R, B + K) booleans, True at the row's own candidate.
-    """
-    same = ops.equal(own_ids[:, None], ids[None, :])
-    if negative_ids is None:
-        same_negatives = ops.zeros((ops.shape(own)[0], ops.shape(own)[1] - ops.shape(ids)[0]), "bool")
-    else:
-        same_negatives = ops.equal(own_ids[:, None], negative_ids)
-    return ops.logical_and(ops.concatenate([same, same_negatives], axis=1), ops.logical_not(own))
-
-
-def _softmax(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The softmax of rows (R, C), their largest score and log(sum(exp(score - largest))), (R, 1) each."""
-    largest = ops.max(scores, axis=1, keepdims=True)
-    terms = ops.exp(scores - largest)
-    total = ops.sum(terms, axis=1, keepdims=True)
-    return terms / total, largest, ops.log(total)
