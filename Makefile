@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := tfrankloss tests examples benchmarks
 # What a change is most likely to break on another backend; the rest of it is for test-backends.
-FIRST := tests/laws tests/test_fit.py
+FIRST := tests/test_fit.py
 
 .PHONY: help demo test test-backends faults parity bench laws laws-of-settings check format lint types clean
 
@@ -34,7 +34,7 @@ demo: $(VENV)/.base ## train both examples on simulated data, export them, ask t
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/movielens_two_tower.py
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/letor_listwise.py
 
-test: $(VENV)/.test ## all tests on TensorFlow, then the laws and fit on JAX
+test: $(VENV)/.test ## all tests on TensorFlow, then fit on JAX
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m backends $(FIRST)
 
