@@ -13,8 +13,6 @@ import tensorflow as tf
 from tfrankloss import models, serving
 from tfrankloss.models.two_tower import MODES
 from tfrankloss.serving import manifest
-from tfrankloss.serving.plan import plan
-from tfrankloss.serving.signature import Settings
 
 SIMILARITIES = ("dot", "cosine", "euclidean")
 WORDS = [f"u{number}" for number in range(30)]
@@ -82,8 +80,11 @@ def table(model, query_inputs, candidate_inputs):
     return scores / model.temperature
 
 
-@pytest.mark.parametrize("similarity", SIMILARITIES)
-@pytest.mark.parametrize("ids", [None, np.arange(40) * 10**12], ids=["strings", "integers"])
+@pytest.mark.parametrize(
+    "similarity, ids",
+    [*((name, None) for name in SIMILARITIES), ("dot", np.arange(40) * 10**12)],
+    ids=[*SIMILARITIES, "integers"],
+)
 def test_top_k_is_a_full_sort(tmp_path, similarity, ids):
     model = towers(similarity, temperature=0.5)
     index = index_of(model, ids)
@@ -127,26 +128,6 @@ def test_score_and_embeddings(tmp_path, similarity):
     assert servable.inputs("score")["price"].shape.as_list() == [None, None]
 
 
-def test_session_is_bit_equal_to_the_traced_function(tmp_path):
-    model = towers("cosine")
-    index = index_of(model)
-    serving.export(model, tmp_path, candidates=index, k=5)
-    planned = plan(model, Settings(index, 5))
-    with serving.load(tmp_path) as servable:
-        for signature in planned.signatures:
-            specs = signature.features or signature.inputs
-            rows = {**queries(7), **{name: values[:7] for name, values in catalog().items()}}
-            asked = {name: np.stack([rows[name]] * 3, 1) if name in signature.listed else rows[name] for name in specs}
-            fed = servable.fed(signature.request(signature.extend(asked)), signature.name)
-            live = tf.function(signature.serve)(
-                {name: tf.constant(fed[name], spec.dtype) for name, spec in signature.inputs.items()}
-            )
-            answers = servable.raw(fed, signature.name)
-            assert set(answers) == set(live)
-            for name, values in answers.items():
-                np.testing.assert_array_equal(values, live[name].numpy(), err_msg=f"{signature.name} {name}")
-
-
 @pytest.fixture(params=["list", "file"])
 def vocabulary(request, tmp_path):
     """A vocabulary in the graph, or as an asset file."""
@@ -158,7 +139,8 @@ def vocabulary(request, tmp_path):
 def test_strings_at_serving_integers_in_training(tmp_path, vocabulary):
     model = towers()
     index = index_of(model)
-    result = serving.export(model, tmp_path / "base", candidates=index, k=4, preprocessing=words_to_users(vocabulary))
+    arguments = {"candidates": index, "k": 4, "preprocessing": words_to_users(vocabulary)}
+    result = serving.export(model, tmp_path / "base", signatures=["serving_default"], **arguments)
     (tmp_path / "words.txt").unlink()
     history = np.zeros((3, 4), np.int32)
     with serving.load(result.path) as servable:
@@ -173,6 +155,7 @@ def test_strings_at_serving_integers_in_training(tmp_path, vocabulary):
 def test_verify_finds_a_vocabulary_cut_short(tmp_path, vocabulary):
     model, preprocessing = towers(), words_to_users(vocabulary)
     arguments = {"candidates": index_of(model), "k": 4, "preprocessing": preprocessing}
+    arguments["signatures"] = ["serving_default"]
     result = serving.export(model, tmp_path / "base", **arguments)
     (asset,) = (result.path / "assets").iterdir()
     asset.write_text("\n".join(WORDS[:20]))
@@ -187,7 +170,8 @@ def test_verify_finds_a_vocabulary_cut_short(tmp_path, vocabulary):
 
 def test_another_process_with_tensorflow_alone(tmp_path):
     model = towers("euclidean")
-    result = serving.export(model, tmp_path, candidates=index_of(model), k=2, preprocessing=words_to_users())
+    arguments = {"preprocessing": words_to_users(), "signatures": ["serving_default"]}
+    result = serving.export(model, tmp_path, candidates=index_of(model), k=2, **arguments)
     script = f"""
 import sys, tensorflow as tf
 session = tf.compat.v1.Session(graph=tf.Graph())
@@ -227,7 +211,7 @@ def test_the_two_tower_class(tmp_path, mode):
         temperature=1 if mode == "in_batch" else 0.1,
     )
     index = serving.CandidateIndex.from_model(model, catalog(), list("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN"))
-    serving.export(model, tmp_path, candidates=index, k=3)
+    serving.export(model, tmp_path, candidates=index, k=3, signatures=["score"])
     lists = {name: values[:12].reshape(3, 4) for name, values in catalog().items()}
     with serving.load(tmp_path) as servable:
         scores = servable.query("score", **queries(3), **lists)["scores"]
@@ -239,7 +223,7 @@ def test_cosine_of_a_zero_vector_is_zero(tmp_path):
     model = SimpleNamespace(query_tower=keras.Model(query, query * 1.0), candidate_tower=keras.Model(item, item * 1.0))
     model.similarity = "cosine"
     index = serving.CandidateIndex([5, 6, 7], [[0, 0], [3, 4], [-3, -4]])
-    serving.export(model, tmp_path, candidates=index, k=3)
+    serving.export(model, tmp_path, candidates=index, k=3, signatures=["serving_default", "score"])
     with serving.load(tmp_path) as servable:
         answers = servable.query(query=[[0, 0], [6, 8]])
         scored = servable.query("score", query=[[6, 8]], item=[[[0, 0], [3, 4]]])["scores"]
@@ -256,7 +240,9 @@ def test_euclidean_far_from_the_origin(tmp_path, sides):
     query, item = keras.Input((8,), name="query"), keras.Input((8,), name="item")
     model = SimpleNamespace(query_tower=keras.Model(query, query * 1.0), candidate_tower=keras.Model(item, item * 1.0))
     model.similarity = "euclidean"
-    serving.export(model, tmp_path, candidates=serving.CandidateIndex(np.arange(500), rows), k=3)
+    serving.export(
+        model, tmp_path, candidates=serving.CandidateIndex(np.arange(500), rows), k=3, signatures=["serving_default"]
+    )
     with serving.load(tmp_path) as servable:
         answers = servable.query(query=rows[:9])
     distances = ((rows[:9, None].astype(np.float64) - rows) ** 2).sum(-1)
@@ -335,15 +321,16 @@ def test_given_probe_is_used(tmp_path):
 def test_verify_finds_another_model(tmp_path):
     model = towers()
     index = index_of(model)
-    serving.export(model, tmp_path, candidates=index, k=5)
-    assert set(serving.verify(tmp_path, model, candidates=index, k=5)) == set(serving.load(tmp_path).signatures)
+    arguments = {"candidates": index, "k": 5, "signatures": ["serving_default", "candidate_embedding"]}
+    serving.export(model, tmp_path, **arguments)
+    assert set(serving.verify(tmp_path, model, **arguments)) == set(serving.load(tmp_path).signatures)
     shuffled = serving.CandidateIndex(index.ids[::-1], index.embeddings)
     with pytest.raises(ValueError, match="'serving_default' differs"):
-        serving.verify(tmp_path, model, candidates=shuffled, k=5)
+        serving.verify(tmp_path, model, **{**arguments, "candidates": shuffled})
     weight = model.candidate_tower.weights[-1]
     weight.assign(weight + 0.01)
     with pytest.raises(ValueError, match="'candidate_embedding' differs"):
-        serving.verify(tmp_path, model, candidates=index, k=5)
+        serving.verify(tmp_path, model, **arguments)
 
 
 def test_load_takes_the_newest_version(tmp_path):
@@ -351,7 +338,7 @@ def test_load_takes_the_newest_version(tmp_path):
     for number in range(1, 12):
         model = keras.Model(features, keras.ops.squeeze(features, -1) * float(number))
         if number in (1, 2, 10):
-            serving.export(model, tmp_path, version=number)
+            serving.export(model, tmp_path, version=number, signatures=["serving_default"])
     with serving.load(tmp_path) as newest, serving.load(tmp_path / "2") as second:
         assert newest.query(features=[[[1], [2]]])["scores"].tolist() == [[10, 20]]
         assert second.query(features=[[[1], [2]]])["scores"].tolist() == [[2, 4]]

@@ -24,6 +24,11 @@ def ranker(factor=1.0):
     return keras.Model(features, keras.layers.Rescaling(factor)(keras.ops.squeeze(features, -1)))
 
 
+def export(model, base, **arguments):
+    """With one signature alone: what is published has no part in how."""
+    return serving.export(model, base, signatures=["serving_default"], **arguments)
+
+
 def answer(path):
     with serving.load(path) as servable:
         return servable.query(features=np.ones((1, 2, 1)))["scores"][0, 0]
@@ -32,14 +37,14 @@ def answer(path):
 def test_versions_count_up_and_are_never_overwritten(tmp_path):
     (tmp_path / "007").mkdir()
     (tmp_path / "12a").mkdir()
-    assert serving.export(ranker(8), tmp_path).version == 8
-    assert serving.export(ranker(3), tmp_path, version=3).version == 3
-    assert serving.export(ranker(9), tmp_path).version == 9
+    assert export(ranker(8), tmp_path).version == 8
+    assert export(ranker(3), tmp_path, version=3).version == 3
+    assert export(ranker(9), tmp_path).version == 9
     before = sorted(str(path) for path in tmp_path.rglob("*"))
     # 7 would clash with 007: a server reads both as 7.
     for version in (3, 7, 9):
         with pytest.raises(FileExistsError, match=f"`version` must not exist yet.*version={version}"):
-            serving.export(ranker(5), tmp_path, version=version)
+            export(ranker(5), tmp_path, version=version)
     assert sorted(str(path) for path in tmp_path.rglob("*")) == before
     assert answer(tmp_path) == 9 and answer(tmp_path / "3") == 3
 
@@ -49,7 +54,7 @@ def test_versions_count_up_and_are_never_overwritten(tmp_path):
 def test_failure_leaves_the_base_untouched(tmp_path, monkeypatch, stage, new):
     base = tmp_path / "models" / "name"
     if not new:
-        serving.export(ranker(), base)
+        export(ranker(), base)
     before = sorted(str(path) for path in tmp_path.rglob("*"))
     reached = []
 
@@ -68,7 +73,7 @@ def test_failure_leaves_the_base_untouched(tmp_path, monkeypatch, stage, new):
         before = sorted(str(path) for path in tmp_path.rglob("*"))
     monkeypatch.setattr(target, name, fail)
     with pytest.raises(OSError):
-        serving.export(ranker(), base)
+        export(ranker(), base)
     monkeypatch.undo()
     assert reached and any(entry.startswith(publish.STAGING_PREFIX) for entry in reached[0])
     assert sorted(str(path) for path in tmp_path.rglob("*")) == before
@@ -86,7 +91,7 @@ def test_full_disk_is_said_clearly(tmp_path, monkeypatch, error):
 
     monkeypatch.setattr(ARCHIVE, "write_out", write_out)
     with pytest.raises(OSError, match=r"`base_path` must be writable and have room for the export.*No space left"):
-        serving.export(ranker(), tmp_path)
+        export(ranker(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -120,7 +125,7 @@ def write_out(*arguments, **keywords):
     print("written", flush=True)
     time.sleep(600)
 tests.ARCHIVE.write_out = write_out
-tests.serving.export(tests.ranker(), {str(tmp_path)!r})
+tests.export(tests.ranker(), {str(tmp_path)!r})
 """
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -129,11 +134,11 @@ tests.serving.export(tests.ranker(), {str(tmp_path)!r})
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(publish.STAGING_PREFIX) and (left / "saved_model.pb").exists()
     # Its writer lives, so it stays.
-    assert serving.export(ranker(2), tmp_path).version == 1 and left.exists()
+    assert export(ranker(2), tmp_path).version == 1 and left.exists()
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert publish.versions(tmp_path) == {1} and left.exists()
-    assert serving.export(ranker(3), tmp_path).version == 2
+    assert export(ranker(3), tmp_path).version == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
 
 
@@ -171,7 +176,7 @@ def test_two_exporters_get_two_numbers(tmp_path, monkeypatch):
 def test_files_are_readable_under_umask_077(tmp_path):
     previous = os.umask(0o077)
     try:
-        result = serving.export(ranker(), tmp_path / "models" / "name")
+        result = export(ranker(), tmp_path / "models" / "name")
     finally:
         os.umask(previous)
     paths = [tmp_path / "models", tmp_path / "models" / "name", result.path, *result.path.rglob("*")]
@@ -188,7 +193,7 @@ def test_every_file_is_synced_before_the_rename(tmp_path, monkeypatch):
         os, "fsync", lambda handle: (events.append(os.readlink(f"/proc/self/fd/{handle}")), sync(handle))
     )
     monkeypatch.setattr(os, "rename", lambda *paths: (events.append("rename"), rename(*paths)))
-    result = serving.export(ranker(), tmp_path)
+    result = export(ranker(), tmp_path)
     at = len(events) - 1 - events[::-1].index("rename")
     synced = {path.split(publish.STAGING_PREFIX)[-1].partition("/")[2] for path in events[:at] if "staging" in path}
     assert synced >= {str(path.relative_to(result.path)) for path in result.path.rglob("*")}
@@ -198,7 +203,7 @@ def test_every_file_is_synced_before_the_rename(tmp_path, monkeypatch):
 @pytest.mark.parametrize("url", ["gs://bucket/models", "s3://bucket/models"])
 def test_object_stores(url):
     with pytest.raises(ValueError, match=r"must be a local folder.*upload"):
-        serving.export(ranker(), url)
+        export(ranker(), url)
 
 
 def test_bases_that_cannot_be(tmp_path, monkeypatch):
@@ -206,22 +211,22 @@ def test_bases_that_cannot_be(tmp_path, monkeypatch):
         raise AssertionError("traced")
 
     (tmp_path / "file").write_text("")
-    serving.export(ranker(), tmp_path / "name")
+    export(ranker(), tmp_path / "name")
     monkeypatch.setattr(keras.export, "ExportArchive", trace)
     with pytest.raises(NotADirectoryError, match="`base_path` must be a folder"):
-        serving.export(ranker(), tmp_path / "file")
+        export(ranker(), tmp_path / "file")
     with pytest.raises(OSError, match="`base_path` must be"):
-        serving.export(ranker(), tmp_path / "file" / "name")
+        export(ranker(), tmp_path / "file" / "name")
     with pytest.raises(ValueError, match="folder above the versions"):
-        serving.export(ranker(), tmp_path / "name" / "1")
+        export(ranker(), tmp_path / "name" / "1")
     with pytest.raises(TypeError, match="`base_path` must be a path"):
-        serving.export(ranker(), 7)
+        export(ranker(), 7)
     # The process may be root, whom no mode stops; /proc takes no folders from anyone.
     with pytest.raises(OSError, match="`base_path` must be writable"):
-        serving.export(ranker(), "/proc/tfrankloss/name")
+        export(ranker(), "/proc/tfrankloss/name")
     monkeypatch.setattr(publish.tempfile, "mkdtemp", lambda **_: (_ for _ in ()).throw(PermissionError(13, "denied")))
     with pytest.raises(PermissionError, match="`base_path` must be writable"):
-        serving.export(ranker(), tmp_path / "name")
+        export(ranker(), tmp_path / "name")
 
 
 def test_load_without_a_model(tmp_path):

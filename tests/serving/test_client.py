@@ -12,28 +12,17 @@ from tfrankloss import serving
 BATCHES = (1, 2, 7)
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def gcc():
     binary, fault = client.compiled()
     if binary is None:
         pytest.skip(f"the client in C cannot be compiled: {fault}")
 
 
-@pytest.fixture(params=["retriever", "ranker"])
-def exported(request):
-    return request.getfixturevalue(request.param)
-
-
-def same(answers, expected):
-    assert set(answers) == set(expected)
-    for name, values in expected.items():
-        assert answers[name].dtype == values.dtype and answers[name].shape == values.shape
-        # Bit for bit: of numbers, and of strings.
-        assert answers[name].tobytes() == values.tobytes() or answers[name].tolist() == values.tolist()
-
-
-def test_all_signatures_bit_for_bit(exported, tmp_path):
-    """C and TensorFlow's session, both equal to the function that was exported, called in this process."""
+@pytest.fixture(scope="module", params=["retriever", "ranker"])
+def asked(request):
+    """An export, requests of all its signatures, and what the functions answer that were exported."""
+    exported = request.getfixturevalue(request.param)
     requests, live = [], []
     for signature in exported.planned.signatures:
         function = tf.function(signature.serve)
@@ -45,14 +34,30 @@ def test_all_signatures_bit_for_bit(exported, tmp_path):
             }
             requests.append((signature.name, arrays))
             live.append({name: value.numpy() for name, value in function(arrays).items()})
-    answers = client.ask(exported.result.path, requests, tmp_path)
+    assert {name for name, _ in requests} == set(exported.result.signatures)
+    return exported, requests, live
+
+
+def same(answers, expected):
+    assert set(answers) == set(expected)
+    for name, values in expected.items():
+        assert answers[name].dtype == values.dtype and answers[name].shape == values.shape
+        # Bit for bit: of numbers, and of strings.
+        assert answers[name].tobytes() == values.tobytes() or answers[name].tolist() == values.tolist()
+
+
+def test_the_session_answers_bit_for_bit(asked):
+    exported, requests, live = asked
     with serving.load(exported.result.path) as servable:
-        for (name, inputs), answer, expected in zip(requests, answers, live, strict=True):
-            assert isinstance(answer, dict), answer
-            same(answer, expected)
+        for (name, inputs), expected in zip(requests, live, strict=True):
             same(servable.raw(inputs, name), expected)
-    found = {name for name, _ in requests}
-    assert found == set(exported.result.signatures) and len(requests) == 3 * len(found)
+
+
+def test_a_client_in_c_answers_bit_for_bit(asked, gcc, tmp_path):
+    exported, requests, live = asked
+    for answer, expected in zip(client.ask(exported.result.path, requests, tmp_path), live, strict=True):
+        assert isinstance(answer, dict), answer
+        same(answer, expected)
 
 
 def test_saved_model_cli(retriever, capsys, monkeypatch):
@@ -120,7 +125,7 @@ ABUSE = {
 }
 
 
-def test_abuse_of_a_retriever(retriever, tmp_path):
+def test_abuse_of_a_retriever(retriever, gcc, tmp_path):
     """Through the client in C: an answer of the right shape or an error that names the fault, and never a crash."""
     answers = client.ask(retriever.result.path, [case[:2] for case in ABUSE.values()], tmp_path)
     for (case, (*_, expected)), answer in zip(ABUSE.items(), answers, strict=True):
@@ -136,7 +141,7 @@ def test_abuse_of_a_retriever(retriever, tmp_path):
     same(again[0], again[1])
 
 
-def test_abuse_of_a_ranker(ranker, tmp_path):
+def test_abuse_of_a_ranker(ranker, gcc, tmp_path):
     ones, lengths = np.ones((2, 3, 10), np.float32), np.array([3, 0], np.int32)
     names = np.full((2, 3), "doc", object)
     cases = [
