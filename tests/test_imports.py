@@ -37,6 +37,7 @@ ALLOWED = {
     "metrics": {"config", "errors", "functional", "inputs", "names"},
     "retrieval": {"errors", "functional", "inputs"},
     "layers": {"errors", "functional"},
+    "sampling": {"errors"},
     "models": {"errors", "functional", "layers"},
     "distribution": {"errors", "functional", "inputs"},
     "data": {"errors"},

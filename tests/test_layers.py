@@ -5,10 +5,12 @@ import inspect
 import keras
 import numpy as np
 import pytest
+from backend import to_numpy
 from keras import ops
 
+from tfrankloss import functional, losses
 from tfrankloss.functional.similarity import SIMILARITIES
-from tfrankloss.layers import ApplyToLists, L2Normalize, SafeMeanPooling, Similarity
+from tfrankloss.layers import ApplyToLists, L2Normalize, LearnedTemperature, SafeMeanPooling, Similarity
 
 pytestmark = pytest.mark.backends
 
@@ -184,3 +186,35 @@ def test_every_layer_is_registered_and_round_trips():
 def test_errors(build, error, message):
     with pytest.raises(error, match=message):
         build()
+
+
+@pytest.mark.parametrize("similarity", ["dot", "euclidean"])
+def test_learned_temperature_of_embeddings_is_that_of_scores(similarity, random):
+    embeddings = random.normal(size=(4, 3, 2)).astype("float32")
+    scaled = LearnedTemperature(temperature=0.3)(embeddings)
+    by_embeddings = functional.in_batch_scores(scaled, similarity=similarity)
+    by_scores = LearnedTemperature(temperature=0.3)(functional.in_batch_scores(embeddings, similarity=similarity))
+    np.testing.assert_allclose(to_numpy(by_embeddings), to_numpy(by_scores), rtol=2e-5, atol=1e-5)
+
+
+def test_learned_temperature_is_learned_and_bounded(tmp_path):
+    """Where candidates are wrong, sharper is worse and the scale falls; where they are right it rises to its bound."""
+    rows = np.float32([[[1, 0], [1, 0]], [[0, 1], [0, 1]]])
+    inputs = keras.Input((2, 2))
+    for sign, compare in ((-1, lambda scale: scale < 4), (1, lambda scale: abs(scale - 5) < 1e-4)):
+        layer = LearnedTemperature(temperature=0.25, max_scale=5.0)
+        model = keras.Model(inputs, layer(inputs))
+        model.compile(keras.optimizers.SGD(100.0), losses.InBatchSoftmaxLoss())
+        model.fit(rows * np.float32([[[1], [sign]]]), np.ones(2), epochs=3, verbose=0)
+        assert compare(float(model.predict(rows, verbose=0)[0, 0, 0]) ** 2)
+        model.save(tmp_path / "model.keras")
+        again = keras.models.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(again.predict(rows, verbose=0), model.predict(rows, verbose=0))
+
+
+def test_learned_temperature_refuses_a_bias_for_embeddings():
+    with pytest.raises(ValueError, match="no bias"):
+        LearnedTemperature(bias=0.0)(np.zeros((2, 2, 2), "float32"))
+    for settings in ({"temperature": 0.0}, {"max_scale": -1.0}, {"bias": float("nan")}):
+        with pytest.raises(ValueError, match=next(iter(settings))):
+            LearnedTemperature(**settings)

@@ -4,12 +4,12 @@ All of ``tfrankloss.losses`` and ``tfrankloss.metrics`` is here too, but for the
 imported on their own, since they load TensorFlow.
 """
 
-from tfrankloss import functional, layers, losses, metrics, models, retrieval
+from tfrankloss import functional, layers, losses, metrics, models, retrieval, sampling
 from tfrankloss.losses import *
 from tfrankloss.metrics import *
 from tfrankloss.version import __version__
 
-__all__ = ["__version__", "functional", "layers", "losses", "metrics", "models", "retrieval"]
+__all__ = ["__version__", "functional", "layers", "losses", "metrics", "models", "retrieval", "sampling"]
 __all__ += losses.__all__
 __all__.remove("get")
 __all__ += metrics.__all__

@@ -4,6 +4,7 @@ Each survives what users give it: a zero vector has a defined cosine (0), an emp
 that no NaN reaches a loss or a served index.
 """
 
+import math
 from typing import Any
 
 import keras
@@ -110,6 +111,84 @@ class Similarity(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The settings of the constructor."""
         return {**super().get_config(), "similarity": self.similarity, "temperature": self.temperature}
+
+
+@keras.saving.register_keras_serializable(package="tfrankloss")
+class LearnedTemperature(keras.layers.Layer):
+    """Scores with a scale that is learned, and with a bias if asked for: the temperature as a variable.
+
+    Use it where a softmax over cosines needs a temperature that nobody wants to tune: on scores, or on the embeddings
+    of an in-batch loss, whose own temperature then stays 1. Embeddings (B, 2 + K, D) are multiplied by the square root
+    of the scale, so that products and squared distances of any two of them have the whole of it; a loss with
+    "cosine" would undo that, so normalise first and let the loss take "dot". The softmax over a row takes no notice of
+    a bias; a sigmoid does.
+
+    Formula: `alpha * s + beta` for scores s, with `alpha = min(exp(w), max_scale)` for a variable w that starts at
+    `-log(temperature)`, and beta a variable that starts at ``bias``.
+
+    Call it with scores (B,) or (B, L), or embeddings (B, 2 + K, D); it returns the same shape.
+
+    Args:
+        temperature: The temperature to start from, 1 / alpha, above 0.
+        bias: The beta to start from; None for no bias.
+        max_scale: The largest alpha, above 0; None for no bound. It keeps the training of CLIP stable.
+        **kwargs: As in `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If a setting has a wrong value, or (when called) embeddings are given to a layer with a bias.
+
+    Example:
+        >>> import numpy as np
+        >>> layer = LearnedTemperature(temperature=0.5, bias=-1.0)
+        >>> [round(float(score), 3) for score in layer(np.array([1.0, 3.0]))]
+        [1.0, 5.0]
+
+    Source: alpha and beta of the project's documents; Radford et al. (CLIP), 2021; Zhai et al. (SigLIP), 2023 (bias).
+    """
+
+    def __init__(
+        self, temperature: float = 0.07, bias: float | None = None, max_scale: float | None = 100.0, **kwargs: Any
+    ):
+        errors.check_positive("temperature", temperature)
+        if bias is not None:
+            errors.check_number("bias", bias)
+        if max_scale is not None:
+            errors.check_positive("max_scale", max_scale)
+        super().__init__(**kwargs)
+        self.temperature = temperature
+        self.bias = bias
+        self.max_scale = max_scale
+        self.supports_masking = True
+
+    def build(self, input_shape: Any) -> None:
+        """Make the variables."""
+        start = keras.initializers.Constant(-math.log(self.temperature))
+        self.log_scale = self.add_weight(shape=(), initializer=start, name="log_scale")
+        if self.bias is not None:
+            self.shift = self.add_weight(shape=(), initializer=keras.initializers.Constant(self.bias), name="bias")
+
+    def call(self, inputs: Any) -> Any:
+        """Scores or embeddings of the shape of ``inputs``."""
+        rank = len(inputs.shape)
+        if rank > 3 or (rank == 3 and self.bias is not None):
+            rule = "(batch,) or (batch, list_size)" + (", or embeddings where there is no bias" if rank == 3 else "")
+            raise ValueError(f"`inputs` must have shape {rule}. Received: inputs.shape={tuple(inputs.shape)}")
+        log_scale = self.log_scale
+        if self.max_scale is not None:
+            log_scale = ops.minimum(log_scale, math.log(self.max_scale))
+        if rank == 3:
+            return inputs * ops.exp(log_scale / 2)
+        scores = inputs * ops.exp(log_scale)
+        return scores if self.bias is None else scores + self.shift
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape of the inputs."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings of the constructor."""
+        own = {"temperature": self.temperature, "bias": self.bias, "max_scale": self.max_scale}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")

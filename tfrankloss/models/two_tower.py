@@ -10,7 +10,7 @@ from keras import ops
 from tfrankloss import errors
 from tfrankloss.functional.similarity import SIMILARITIES
 from tfrankloss.layers import L2Normalize, Similarity
-from tfrankloss.models import towers
+from tfrankloss.models import micro_batches, towers
 
 MODES = ("in_batch", "listwise", "pairwise", "pointwise")
 
@@ -29,6 +29,7 @@ class TwoTower(keras.Model):
         temperature: What the scores of the score modes are divided by.
         num_negatives: Explicit negatives per row in mode "in_batch", or None.
         list_size: Candidates per list in modes "listwise" and "pairwise", or None where it varies.
+        micro_batch_size: Rows whose activations a training step holds at a time, or None for all.
     """
 
     def __init__(
@@ -41,10 +42,11 @@ class TwoTower(keras.Model):
         temperature: float = 1.0,
         num_negatives: int | None = None,
         list_size: int | None = None,
+        micro_batch_size: int | None = None,
         **kwargs: Any,
     ):
         towers.check_towers(query_tower, candidate_tower)
-        _check_settings(similarity, mode, temperature, num_negatives, list_size)
+        _check_settings(similarity, mode, temperature, num_negatives, list_size, micro_batch_size)
         axes: tuple[int | None, ...] = ()
         if mode in ("listwise", "pairwise"):
             axes = (list_size,)
@@ -65,6 +67,15 @@ class TwoTower(keras.Model):
         self.temperature = temperature
         self.num_negatives = num_negatives
         self.list_size = list_size
+        self.micro_batch_size = micro_batch_size
+        if micro_batch_size is not None:
+            micro_batches.check_layers(self)
+
+    def train_step(self, *args: Any) -> Any:
+        """As in `keras.Model.train_step`, by micro-batches where ``micro_batch_size`` says so."""
+        if self.micro_batch_size is None:
+            return super().train_step(*args)
+        return micro_batches.train_step(self, self.micro_batch_size, *args)
 
     def score(self, query_inputs: Any, candidate_inputs: Any) -> Any:
         """Scores of candidates for their query, in any mode.
@@ -110,6 +121,9 @@ class TwoTower(keras.Model):
         """
         for part in keras.tree.flatten(loss):
             _check_loss(part, self.mode, self.similarity)
+        if self.micro_batch_size is not None and keras.backend.backend() == "tensorflow":
+            # XLA has no loops over parts of a batch of which the last is shorter.
+            kwargs = {"jit_compile": False, **kwargs}
         super().compile(optimizer, loss, *args, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -129,6 +143,7 @@ class TwoTower(keras.Model):
             "temperature": self.temperature,
             "num_negatives": self.num_negatives,
             "list_size": self.list_size,
+            "micro_batch_size": self.micro_batch_size,
             "name": self.name,
         }
 
@@ -169,6 +184,7 @@ def two_tower(
     temperature: float = 1.0,
     num_negatives: int | None = None,
     list_size: int | None = None,
+    micro_batch_size: int | None = None,
     name: str | None = None,
 ) -> TwoTower:
     """A Keras model that trains a query tower and a candidate tower together.
@@ -201,6 +217,10 @@ def two_tower(
         temperature: What scores are divided by, above 0. In mode "in_batch" it belongs to the loss and must stay 1.
         num_negatives: Explicit negatives per row, in mode "in_batch" only.
         list_size: Candidates per list, in modes "listwise" and "pairwise" only; None where it varies.
+        micro_batch_size: Rows whose activations a training step holds at a time, in mode "in_batch" only; None for all.
+            A batch of thousands then trains in the memory of hundreds, for a second pass through the towers, and with
+            the same result, but for batch normalisation, which sees micro-batches. Give a large batch to a loss with
+            ``chunk_size``.
         name: Name of the model.
 
     Returns:
@@ -229,12 +249,18 @@ def two_tower(
         temperature=temperature,
         num_negatives=num_negatives,
         list_size=list_size,
+        micro_batch_size=micro_batch_size,
         name=name,
     )
 
 
 def _check_settings(
-    similarity: str, mode: str, temperature: float, num_negatives: int | None, list_size: int | None
+    similarity: str,
+    mode: str,
+    temperature: float,
+    num_negatives: int | None,
+    list_size: int | None,
+    micro_batch_size: int | None,
 ) -> None:
     errors.check_choice("similarity", similarity, SIMILARITIES)
     errors.check_choice("mode", mode, MODES)
@@ -246,6 +272,9 @@ def _check_settings(
             "`temperature` must be 1 in mode 'in_batch', where the loss has one: InBatchSoftmaxLoss(temperature=0.1). "
             f"{errors.received('temperature', temperature)}"
         )
+    errors.check_positive_integer("micro_batch_size", micro_batch_size, optional=True)
+    if micro_batch_size is not None and mode != "in_batch":
+        raise ValueError(f"`micro_batch_size` must be None unless mode is 'in_batch'. Received: mode={mode!r}")
     if num_negatives is not None and mode != "in_batch":
         raise ValueError(f"`num_negatives` must be None unless mode is 'in_batch'. Received: mode={mode!r}")
     if list_size is not None and mode not in ("listwise", "pairwise"):
