@@ -18,6 +18,7 @@ QUICK = {
     "backends.py": ["jax", "--losses", "softmax", "--seconds", "0.1", "--longest", "20"],
     "in_batch.py": ["--seconds", "0.1", "--largest", "1024"],
     "memory.py": ["--losses", "softmax", "--lists", "2", "--length", "10"],
+    "movielens.py": ["--splits", "1", "--epochs", "1"],
     "growth.py": ["--losses", "softmax", "RankNet", "--longest", "300"],
 }
 
