@@ -39,7 +39,7 @@ ALLOWED = {
     "layers": {"errors", "functional"},
     "models": {"errors", "functional", "layers"},
     "distribution": {"errors", "functional", "inputs"},
-    "data": {"errors"},
+    "data": {"errors", "retrieval"},
     "serving": {"errors", "functional", "data", "layers", "version"},
 }
 

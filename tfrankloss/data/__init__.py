@@ -1,14 +1,17 @@
-"""Data for ranking: judged lists, interactions, flat rows to padded lists, and a simulated shop."""
+"""Data for ranking: judged lists, interactions, sampled negatives, flat rows to padded lists, and a simulated shop."""
 
 from tfrankloss.data.batches import batch_lists
 from tfrankloss.data.interactions import Interactions, load_movielens
 from tfrankloss.data.letor import load_letor
 from tfrankloss.data.lists import RankingLists, to_lists, to_rows
+from tfrankloss.data.negatives import HardestSampler, NegativeSampler, with_negatives
 from tfrankloss.data.synthetic import ClickLog, simulate_clicks
 
 __all__ = [
     "ClickLog",
+    "HardestSampler",
     "Interactions",
+    "NegativeSampler",
     "RankingLists",
     "batch_lists",
     "load_letor",
@@ -16,4 +19,5 @@ __all__ = [
     "simulate_clicks",
     "to_lists",
     "to_rows",
+    "with_negatives",
 ]
