@@ -16,7 +16,6 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -161,28 +160,19 @@ def train(trained: keras.Model, ranker: keras.Model, parts: Parts, args: argpars
         batch_size=args.batch_size,
         epochs=args.epochs,
         callbacks=[
-            Validation(ranker, parts),
+            retrieval.RetrievalEvaluation(
+                # The ranker shares its towers' weights with the model in training, so it is asked, not that model.
+                lambda _: catalog_scores(ranker, parts.train),
+                pairs(parts.valid.positives(parts.min_label)),
+                k=(10, 100),
+                exclude=pairs(parts.train),
+            ),
             keras.callbacks.EarlyStopping(CHOSEN_BY, mode="max", patience=PATIENCE, restore_best_weights=True),
             EpochBar("two towers", CHOSEN_BY),
         ],
         verbose=0,
     )
     return history.history
-
-
-class Validation(keras.callbacks.Callback):
-    """Adds the metrics of the whole ranking, on the validation rows, to the logs of each epoch."""
-
-    def __init__(self, ranker: keras.Model, parts: Parts):
-        super().__init__()
-        self.ranker = ranker
-        self.parts = parts
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Rank the catalog for every user."""
-        scores = catalog_scores(self.ranker, self.parts.train)
-        metrics = evaluate(scores, self.parts.valid, [self.parts.train], self.parts.min_label)
-        logs.update({f"val_{name}": value for name, value in metrics.items()})
 
 
 def catalog_scores(ranker: keras.Model, data: Interactions) -> retrieval.Scores:

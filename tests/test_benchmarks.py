@@ -19,6 +19,7 @@ QUICK = {
     "in_batch.py": ["--seconds", "0.1", "--largest", "1024"],
     "memory.py": ["--losses", "softmax", "--lists", "2", "--length", "10"],
     "serving.py": ["--seconds", "0.1", "--rows", "1024", "--catalog", "1024"],
+    "movielens.py": ["--splits", "1", "--epochs", "1"],
     "growth.py": ["--losses", "softmax", "RankNet", "--longest", "300"],
 }
 

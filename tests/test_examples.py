@@ -9,7 +9,7 @@ import pytest
 from tfrankloss import serving
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-NAMES = ("letor_listwise", "movielens_two_tower")
+NAMES = ("letor_listwise", "movielens_full_softmax", "movielens_two_tower")
 
 
 @pytest.fixture
@@ -96,6 +96,22 @@ def test_movielens_loses_its_lead_with_a_loss_of_the_wrong_sign(example, outputs
     monkeypatch.setattr(module, "InBatchSoftmaxLoss", Wrong)
     results = module.main(["--epochs", "3", "--batch-size", "256", *outputs])
     assert results["two towers"]["recall@10"] < 1.1 * results["popularity"]["recall@10"]
+
+
+def test_full_softmax_beats_popularity_and_answers_to_a_history(example, outputs, tmp_path, monkeypatch, capsys):
+    module = example("movielens_full_softmax")
+    monkeypatch.setattr(module, "MEMBERS", (("dot", 1.0), ("cosine", 0.2)))
+    results = module.main(["--epochs", "20", "--batch-size", "32", "--dimension", "32", *outputs])
+    for name in ("one model", "ensemble"):
+        assert results[name]["ndcg@10"] > 1.2 * results["popularity"]["ndcg@10"]
+        assert results[name]["coverage@10"] > 1.5 * results["popularity"]["coverage@10"]
+    assert is_picture(tmp_path / "runs" / "picture.png")
+    with serving.load(tmp_path / "model") as servable:
+        one, same, none = servable.query(item_ids=[["7", "12", ""], ["12", "unknown", "7"], ["", "", ""]])["scores"]
+    assert one.shape == (300,)
+    np.testing.assert_allclose(one, same, atol=1e-5)
+    assert np.abs(one - none).max() > 0.1
+    assert "What the reloaded export answers" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -40,7 +40,7 @@ ALLOWED = {
     "sampling": {"errors"},
     "models": {"errors", "functional", "layers"},
     "distribution": {"errors", "functional", "inputs"},
-    "data": {"errors"},
+    "data": {"errors", "retrieval"},
     "serving": {"errors", "functional", "data", "layers", "retrieval", "version"},
 }
 

@@ -2,11 +2,22 @@
 
 import math
 
+import keras
 import numpy as np
 import pytest
 
-from tfrankloss import retrieval
-from tfrankloss.retrieval import embedding_scores, evaluate, popularity_scores, random_scores, top_k
+from tfrankloss import InBatchSoftmaxLoss
+from tfrankloss.models import two_tower
+from tfrankloss.retrieval import (
+    RetrievalEvaluation,
+    embedding_scores,
+    evaluate,
+    exact,
+    popularity_scores,
+    random_scores,
+    top_k,
+    two_tower_scores,
+)
 
 pytestmark = pytest.mark.backends
 
@@ -55,7 +66,7 @@ def problem():
 
 @pytest.fixture(params=[2**24, 17 * 4, 1], ids=["one block", "four queries a block", "one query a block"])
 def block(request, monkeypatch):
-    monkeypatch.setattr(retrieval, "_BLOCK_ELEMENTS", request.param)
+    monkeypatch.setattr(exact, "_BLOCK_ELEMENTS", request.param)
 
 
 @pytest.mark.usefixtures("block")
@@ -83,6 +94,86 @@ def test_against_the_slow_loop(problem, similarity, excluding):
             np.testing.assert_allclose(found[name], values, rtol=1e-12, err_msg=name)
         means = evaluate(source, np.concatenate([relevant, relevant[::-1]]), **settings)
         assert means == {name: pytest.approx(np.mean(values)) for name, values in expected.items()}
+
+
+@pytest.mark.usefixtures("block")
+def test_beyond_accuracy_against_the_slow_loop(problem):
+    queries, candidates, relevant, exclude = problem
+    counts = [3, 0, 7, 1, 1, 4, 0, 2, 9, 1, 5, 2, 2, 6, 1, 0, 8]
+    # One query keeps its relevant candidates only: the places beyond them are no recommendations.
+    first = relevant[0, 0]
+    wanted = relevant[relevant[:, 0] == first, 1]
+    assert 0 < len(wanted) < max(CUTOFFS)
+    exclude = np.concatenate([exclude, [(first, c) for c in range(17) if c not in wanted]])
+    table = queries @ candidates.T
+    expected, seen = {}, {k: set() for k in CUTOFFS}
+    for query in sorted(set(relevant[:, 0].tolist())):
+        ranking = slow_ranking(table[query], set(exclude[exclude[:, 0] == query, 1].tolist()))
+        for k in CUTOFFS:
+            top = ranking[:k]
+            seen[k].update(top)
+            bits = [-math.log2(max(counts[i], 1) / sum(counts)) for i in top]
+            expected.setdefault(f"novelty@{k}", []).append(sum(bits) / len(top))
+            expected.setdefault(f"mean_popularity@{k}", []).append(sum(counts[i] for i in top) / len(top))
+    chosen = sum(counts[i] for _, i in relevant) / len(relevant)
+    for k in CUTOFFS:
+        expected[f"coverage@{k}"] = len(seen[k]) / 17
+        expected[f"popularity_lift@{k}"] = np.mean(expected[f"mean_popularity@{k}"]) / chosen - 1
+    settings = {"k": CUTOFFS, "exclude": exclude, "verbose": False}
+    found = evaluate(lambda rows: table[rows], relevant, popularity=counts, per_query=True, **settings)
+    plain = evaluate(lambda rows: table[rows], relevant, per_query=True, **settings)
+    assert set(found) == set(plain) | set(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-12, err_msg=name)
+    means = evaluate(lambda rows: table[rows], relevant, popularity=counts, **settings)
+    assert all(means[name] == pytest.approx(np.mean(values)) for name, values in expected.items())
+
+
+def test_popularity_lifts_and_chance_covers():
+    rng = np.random.default_rng(0)
+    counts = rng.permutation(200)
+    relevant = [(q, int(c)) for q in range(100) for c in rng.choice(200, 3, replace=False, p=counts / counts.sum())]
+    settings = {"k": 10, "popularity": counts, "verbose": False}
+    popular = evaluate(popularity_scores(counts), relevant, **settings)
+    chance = evaluate(random_scores(200), relevant, **settings)
+    assert popular["coverage@10"] == 10 / 200 < 0.9 < chance["coverage@10"]
+    assert popular["popularity_lift@10"] > 0.4 and chance["popularity_lift@10"] < -0.1
+    assert popular["novelty@10"] < chance["novelty@10"]
+
+
+class Rise(keras.callbacks.Callback):
+    """Moves the weights as a training would: queries find their candidate only once the table is the identity."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.query_tower.layers[-1].set_weights([np.eye(4) if epoch == 1 else -np.eye(4)])
+
+
+def test_metrics_of_each_epoch_drive_stopping_and_checkpoints(tmp_path):
+    user, item = keras.Input((), name="user", dtype="int32"), keras.Input((), name="item", dtype="int32")
+    ones = keras.initializers.Constant(np.eye(4))
+    users = keras.Model(user, keras.layers.Embedding(4, 4)(user), name="users")
+    items = keras.Model(item, keras.layers.Embedding(4, 4, ones, trainable=False)(item), name="items")
+    model = two_tower(users, items)
+    model.compile("sgd", InBatchSoftmaxLoss())
+    place, own = np.arange(4), np.stack([np.arange(4)] * 2, axis=1)
+    watched = {"monitor": "val_ndcg@1", "mode": "max"}
+    history = model.fit(
+        {"user": place, "item": place},
+        np.ones(4),
+        epochs=9,
+        verbose=0,
+        callbacks=[
+            Rise(),
+            RetrievalEvaluation(two_tower_scores(place, place), own, k=(1, 2), popularity=np.ones(4)),
+            keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), save_best_only=True, **watched),
+            keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True, **watched),
+        ],
+    ).history
+    assert history["val_ndcg@1"] == [0, 1, 0, 0]
+    assert history["val_coverage@1"][1] == 1 and len(history["val_recall@2"]) == 4
+    best = keras.models.load_model(tmp_path / "best.keras")
+    for found in (model, best):
+        np.testing.assert_allclose(found.embed_queries(place), np.eye(4), atol=1e-6)
 
 
 @pytest.mark.usefixtures("block")
@@ -178,6 +269,11 @@ ONE = [[1.0, 2.0]]
         (lambda: evaluate(embedding_scores(ONE, ONE), [(0, 0)], []), ValueError, "at least one cutoff"),
         (lambda: evaluate(random_scores(3), [(0, 1)], 1, exclude=[(0, 1)]), ValueError, r"no pair in common.*\(0, 1\)"),
         (lambda: evaluate(ONE, [(0, 0)]), TypeError, "`scores` must be a function"),
+        (lambda: evaluate(random_scores(2), [(0, 0)], 1, popularity=[1]), ValueError, "must have the same shape"),
+        (lambda: evaluate(random_scores(2), [(0, 0)], 1, popularity=["a", "b"]), TypeError, "must hold numbers"),
+        (lambda: evaluate(random_scores(2), [(0, 0)], 1, popularity=[0, 0]), ValueError, "counts of at least 0"),
+        (lambda: evaluate(random_scores(2), [(0, 0)], 1, popularity=[-1, 2]), ValueError, "counts of at least 0"),
+        (lambda: RetrievalEvaluation(None, [(0, 0)]), TypeError, "`scores` must be a function"),
         (lambda: evaluate(lambda r: np.full((1, 2), np.nan), [(0, 0)], 1), ValueError, "must not give NaN"),
         (lambda: evaluate(lambda r: np.ones((3, 2)), [(0, 0)], 1), ValueError, "must have the same shape"),
         (lambda: evaluate(lambda r: np.ones(2), [(0, 0)], 1), ValueError, r"`scores\(rows\)` must have shape"),

@@ -1,4 +1,4 @@
-"""Keras layers that score, normalise and pool embeddings, on every Keras backend.
+"""Keras layers that score, cross, normalise and pool features and embeddings, on every Keras backend.
 
 Each survives what users give it: a zero vector has a defined cosine (0), an empty history a defined mean (zeros), so
 that no NaN reaches a loss or a served index.
@@ -236,6 +236,115 @@ class SafeMeanPooling(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
+class FactorizationMachine(keras.layers.Layer):
+    """A score with a weight for every feature and every pair of features, the pairs from products of vectors.
+
+    Use it where crosses of features tell what no feature tells alone, and most crosses are rare: a pair that was never
+    seen together still gets its weight from the vectors of the two. It costs F times D, not F squared.
+
+    Formula: `w_0 + sum_f w_f x_f + sum_{f < g} (v_f . v_g) x_f x_g`, where the last sum over pairs is computed as
+    `1/2 sum_d [(sum_f v_fd x_f)^2 - sum_f v_fd^2 x_f^2]`.
+
+    Call it with features (..., F), numbers or one-hot; it returns scores (..., 1), as `keras.layers.Dense(1)` does.
+
+    Args:
+        dimension: Size D of the vectors.
+        use_bias: Whether there is a `w_0`; no ranking depends on it.
+        **kwargs: As in `keras.layers.Layer`.
+
+    Raises:
+        TypeError: If ``dimension`` is not an integer, or ``use_bias`` no bool.
+        ValueError: If ``dimension`` is below 1 or, when built, the number of features is unknown.
+
+    Example:
+        >>> import numpy as np
+        >>> layer = FactorizationMachine(dimension=1)
+        >>> layer.build((None, 3))
+        >>> layer.set_weights([np.array([[2.0], [3.0], [0.0]]), np.array([[1.0], [0.0], [0.0]]), np.array([10.0])])
+        >>> keras.ops.convert_to_numpy(layer(np.array([[1.0, 5.0, 7.0]]))).tolist()  # 10 + 1 * 1 + 2 * 3 * 1 * 5
+        [[41.0]]
+
+    Source: Rendle, "Factorization Machines" (2010), ICDM; documents, pairwise losses, feature crosses.
+    """
+
+    def __init__(self, dimension: int, use_bias: bool = True, **kwargs: Any):
+        errors.check_positive_integer("dimension", dimension)
+        errors.check_bool("use_bias", use_bias)
+        super().__init__(**kwargs)
+        self.dimension = dimension
+        self.use_bias = use_bias
+
+    def build(self, input_shape: Any) -> None:
+        """Make a weight and a vector for every feature."""
+        self.vectors = _feature_vectors(self, input_shape[-1], self.dimension)
+        self.linear = self.add_weight(shape=(input_shape[-1], 1), initializer="glorot_uniform", name="linear")
+        self.bias = self.add_weight(shape=(1,), initializer="zeros", name="bias") if self.use_bias else None
+
+    def call(self, inputs: Any) -> Any:
+        """Scores (..., 1) of features (..., F)."""
+        first = ops.matmul(inputs, self.linear)
+        both = ops.square(ops.matmul(inputs, self.vectors))
+        same = ops.matmul(ops.square(inputs), ops.square(self.vectors))
+        scores = first + 0.5 * ops.sum(both - same, axis=-1, keepdims=True)
+        return scores if self.bias is None else scores + self.bias
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape of the features with one score in their place."""
+        return (*input_shape[:-1], 1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings of the constructor."""
+        return {**super().get_config(), "dimension": self.dimension, "use_bias": self.use_bias}
+
+
+@keras.saving.register_keras_serializable(package="tfrankloss")
+class FeatureVectors(keras.layers.Layer):
+    """A vector for every feature, times the value of the feature: what a network over feature crosses starts from.
+
+    Formula: `x_f v_f`, so that a category that is not there (0) gives zeros.
+
+    Call it with features (..., F); it returns (..., F, D).
+
+    Args:
+        dimension: Size D of the vectors.
+        **kwargs: As in `keras.layers.Layer`.
+
+    Raises:
+        TypeError: If ``dimension`` is not an integer.
+        ValueError: If ``dimension`` is below 1 or, when built, the number of features is unknown.
+
+    Example:
+        >>> import numpy as np
+        >>> layer = FeatureVectors(dimension=2)
+        >>> layer.build((None, 2))
+        >>> layer.set_weights([np.array([[1.0, 2.0], [3.0, 4.0]])])
+        >>> keras.ops.convert_to_numpy(layer(np.array([[1.0, 0.5]]))).tolist()
+        [[[1.0, 2.0], [1.5, 2.0]]]
+    """
+
+    def __init__(self, dimension: int, **kwargs: Any):
+        errors.check_positive_integer("dimension", dimension)
+        super().__init__(**kwargs)
+        self.dimension = dimension
+
+    def build(self, input_shape: Any) -> None:
+        """Make a vector for every feature."""
+        self.vectors = _feature_vectors(self, input_shape[-1], self.dimension)
+
+    def call(self, inputs: Any) -> Any:
+        """Vectors (..., F, D) of features (..., F)."""
+        return ops.expand_dims(inputs, axis=-1) * self.vectors
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape of the features with an axis for the vectors."""
+        return (*input_shape, self.dimension)
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings of the constructor."""
+        return {**super().get_config(), "dimension": self.dimension}
+
+
+@keras.saving.register_keras_serializable(package="tfrankloss")
 class ApplyToLists(keras.layers.Layer):
     """A model of single items, applied to every item of lists.
 
@@ -300,3 +409,12 @@ def _check_embeddings(queries_shape: errors.Shape, candidates_shape: errors.Shap
             "`queries` and `candidates` must have the same batch and embedding sizes. "
             f"Received: queries.shape={tuple(queries_shape)}, candidates.shape={tuple(candidates_shape)}"
         )
+
+
+def _feature_vectors(layer: keras.layers.Layer, size: int | None, dimension: int) -> Any:
+    """The weight (F, D) of a layer over F features."""
+    if size is None:
+        raise ValueError("`inputs` must have a known number of features. Received: inputs.shape[-1]=None")
+    # Vectors of zeros would have no gradient where only products of two of them are used.
+    normal = keras.initializers.RandomNormal(stddev=0.05)
+    return layer.add_weight(shape=(size, dimension), initializer=normal, name="vectors")

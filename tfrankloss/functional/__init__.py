@@ -9,7 +9,7 @@ from tfrankloss.functional.circle import circle_loss
 from tfrankloss.functional.click_models import click_em_loss, mixture_em_loss
 from tfrankloss.functional.gumbel import gumbel_loss, gumbel_noise, gumbel_scores
 from tfrankloss.functional.in_batch import in_batch_embedding_loss, in_batch_scores, in_batch_softmax_loss
-from tfrankloss.functional.listwise import kl_listwise_loss, list_net_loss, xe_ndcg_loss
+from tfrankloss.functional.listwise import kl_listwise_loss, list_net_loss, teacher_probabilities, xe_ndcg_loss
 from tfrankloss.functional.metric_learning import n_pair_loss
 from tfrankloss.functional.metrics.binary import (
     average_precision,
@@ -64,6 +64,7 @@ __all__ = [
     "in_batch_scores",
     "in_batch_softmax_loss",
     "kl_listwise_loss",
+    "teacher_probabilities",
     "l2_normalize",
     "list_mle_loss",
     "list_net_loss",

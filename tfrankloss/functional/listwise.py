@@ -99,6 +99,45 @@ def kl_listwise_loss(
     return targets * (log_targets - lists.masked_log_softmax(scores, mask))
 
 
+def teacher_probabilities(scores: Tensor, mask: Tensor | None = None, *, temperature: float = 1.0) -> Tensor:
+    r"""A teacher's scores as labels for distillation: their softmax over each list, -1 at padding.
+
+    Scores may be negative, which as labels would be padding; probabilities are not. Train the student with
+    ``KLListwiseLoss(labels_are_probabilities=True, temperature=T)`` and the same T. Its gradient falls with the square
+    of T: weigh it by T * T where it is summed with another loss.
+
+    .. math:: p = \mathrm{softmax}(s / T)
+
+    Args:
+        scores: (B, L) scores of the teacher; none has a gradient afterwards.
+        mask: (B, L) booleans, False at padding; None where every item counts.
+        temperature: T > 0; above 1 it shows more of how the teacher orders the items it likes less.
+
+    Returns:
+        (B, L) probabilities, -1 at padding, in the dtype of the scores (float32 at least).
+
+    Raises:
+        ValueError: If the shapes differ or are not (batch, list_size), or ``temperature`` is not positive.
+
+    Example:
+        >>> from tfrankloss import KLListwiseLoss
+        >>> from tfrankloss.functional import teacher_probabilities
+        >>> labels = teacher_probabilities([[2.0, -2.0, 9.0]], [[True, True, False]], temperature=2.0)
+        >>> print([round(float(label), 4) for label in labels[0]])
+        [0.8808, 0.1192, -1.0]
+        >>> student = KLListwiseLoss(labels_are_probabilities=True, temperature=2.0)
+        >>> print(abs(round(float(student(labels, [[3.0, -1.0, 0.0]])), 4)))
+        0.0
+
+    Source: Hinton et al., "Distilling the Knowledge in a Neural Network" (2015), arXiv:1503.02531.
+    """
+    errors.check_positive("temperature", temperature)
+    scores = ops.stop_gradient(ops.convert_to_tensor(scores))
+    _, scores, mask = lists.prepare(ops.zeros_like(scores), scores, mask)
+    scores = lists.centered(scores, mask) / temperature
+    return ops.where(mask, ops.exp(lists.masked_log_softmax(scores, mask)), -1.0)
+
+
 def xe_ndcg_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, gamma: float = 0.5) -> Tensor:
     r"""Cross entropy between the exponential gains of the labels, as a distribution, and the scores (XE-NDCG).
 

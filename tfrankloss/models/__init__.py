@@ -1,6 +1,19 @@
-"""Keras models for ranking: two towers for retrieval, scorers for lists."""
+"""Keras models for ranking: two towers for retrieval, scorers for lists and for whole catalogs."""
 
-from tfrankloss.models.scorers import linear_scorer, list_scorer, mlp_scorer
+from tfrankloss.models.catalog import CatalogScores, catalog_scorer
+from tfrankloss.models.joint import JointRankingCTRModel, joint_ranking_ctr
+from tfrankloss.models.scorers import deep_fm_scorer, linear_scorer, list_scorer, mlp_scorer
 from tfrankloss.models.two_tower import TwoTower, two_tower
 
-__all__ = ["TwoTower", "linear_scorer", "list_scorer", "mlp_scorer", "two_tower"]
+__all__ = [
+    "CatalogScores",
+    "JointRankingCTRModel",
+    "TwoTower",
+    "catalog_scorer",
+    "deep_fm_scorer",
+    "joint_ranking_ctr",
+    "linear_scorer",
+    "list_scorer",
+    "mlp_scorer",
+    "two_tower",
+]

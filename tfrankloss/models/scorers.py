@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from tfrankloss import errors
+from tfrankloss.layers import FeatureVectors
 from tfrankloss.models import towers
 
 
@@ -106,13 +107,7 @@ def mlp_scorer(
         >>> mlp_scorer(num_features=46, hidden=(16, 8)).count_params()
         896
     """
-    errors.check_positive_integer("num_features", num_features)
-    errors.check_kind("hidden", hidden, Sequence, "a sequence of integers, as in (64, 32)")
-    for units in hidden:
-        errors.check_positive_integer("hidden", units)
-    errors.check_number("dropout", dropout)
-    if not 0 <= dropout < 1:
-        raise ValueError(f"`dropout` must be at least 0 and less than 1. {errors.received('dropout', dropout)}")
+    check_network(num_features, hidden, dropout)
     item = keras.Sequential([keras.Input((num_features,), name="features")], name="item_scorer")
     for units in hidden:
         item.add(keras.layers.Dense(units, activation=activation))
@@ -120,3 +115,67 @@ def mlp_scorer(
             item.add(keras.layers.Dropout(dropout))
     item.add(keras.layers.Dense(1, use_bias=False))
     return list_scorer(item, list_size=list_size, name=name)
+
+
+def deep_fm_scorer(
+    num_features: int,
+    dimension: int = 8,
+    hidden: Sequence[int] = (128, 64, 32),
+    *,
+    activation: Any = "relu",
+    dropout: float = 0.0,
+    list_size: int | None = None,
+    name: str = "deep_fm_scorer",
+) -> keras.Model:
+    """A factorization machine and a network over the same vectors of the same features, their scores added (DeepFM).
+
+    The machine sees all pairs of features, the network what takes more than two. Feature f with value x is the vector
+    `x v_f` to both, with one table of vectors, which is why neither needs pretraining.
+
+    Args:
+        num_features: Features per item, F, on one scale; one-hot where they are categories.
+        dimension: Size D of the vectors; the network starts from F * D numbers.
+        hidden: Units of the hidden layers; none for a network that is linear.
+        activation: Activation of the hidden layers, as in `keras.layers.Dense`.
+        dropout: Fraction of each hidden layer dropped in training, from 0 to below 1.
+        list_size: Items per list, or None where it varies.
+        name: Name of the model.
+
+    Returns:
+        A functional Keras model from features (B, L, F) to scores (B, L); exported, its argument is named "features".
+
+    Raises:
+        TypeError: If a size is not an integer.
+        ValueError: If a size is below 1 or ``dropout`` lies outside [0, 1).
+
+    Example:
+        >>> deep_fm_scorer(num_features=10, dimension=4, hidden=(16,)).count_params()  # 10 + 40, (40 + 1) * 16, 16
+        722
+
+    Source: Guo et al., "DeepFM: A Factorization-Machine based Neural Network for CTR Prediction" (2017),
+    arXiv:1703.04247.
+    """
+    check_network(num_features, hidden, dropout)
+    features = keras.Input((num_features,), name="features")
+    vectors = FeatureVectors(dimension, name="feature_vectors")(features)
+    # The pairs of a factorization machine: square of the sum less sum of the squares.
+    pairs = ops.square(ops.sum(vectors, axis=1)) - ops.sum(ops.square(vectors), axis=1)
+    crossed = 0.5 * ops.sum(pairs, axis=-1, keepdims=True)
+    deep = keras.layers.Flatten()(vectors)
+    for units in hidden:
+        deep = keras.layers.Dense(units, activation=activation)(deep)
+        if dropout:
+            deep = keras.layers.Dropout(dropout)(deep)
+    scores = keras.layers.add([keras.layers.Dense(1, use_bias=False)(x) for x in (features, deep)] + [crossed])
+    return list_scorer(keras.Model(features, scores, name="item_scorer"), list_size=list_size, name=name)
+
+
+def check_network(num_features: Any, hidden: Any, dropout: Any) -> None:
+    """Raise unless these are the sizes of a network and a fraction to drop."""
+    errors.check_positive_integer("num_features", num_features)
+    errors.check_kind("hidden", hidden, Sequence, "a sequence of integers, as in (64, 32)")
+    for units in hidden:
+        errors.check_positive_integer("hidden", units)
+    errors.check_number("dropout", dropout)
+    if not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` must be at least 0 and less than 1. {errors.received('dropout', dropout)}")

@@ -1,10 +1,9 @@
-"""Full-catalog retrieval in NumPy: the best k of all candidates, and metrics over them.
+"""The best k of all candidates, exactly, in NumPy: every candidate is scored, a block of queries at a time.
 
-Metrics on a sample of negatives order models wrongly, so every candidate is scored for every query, a block of queries
-at a time. Whatever gives scores goes through the same code: embeddings, popularity, chance, or any function.
+Whatever gives scores goes through the same code: embeddings, popularity, chance, or any function.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ Scores = Callable[[np.ndarray], np.ndarray]
 
 # Scores of one block of queries: 64 MiB in float32. Selection needs a few times that.
 _BLOCK_ELEMENTS = 2**24
-_USUAL_CUTOFFS = (1, 5, 10, 50)
 
 
 def embedding_scores(queries: Any, candidates: Any, similarity: str = "dot") -> Scores:
@@ -138,104 +136,18 @@ def top_k(
     """
     scores = embedding_scores(queries, candidates, similarity)
     rows, size = np.arange(len(queries)), len(candidates)
-    _check_cutoff(k, size)
-    pairs = _pairs("exclude", exclude, size)
+    check_cutoff(k, size)
+    pairs = index_pairs("exclude", exclude, size)
     if len(pairs) and pairs[-1, 0] >= len(rows):
         raise ValueError(f"`exclude` must hold query indices below {len(rows)}. Received: {pairs[-1, 0]}")
     values, indices = np.empty((len(rows), k)), np.empty((len(rows), k), dtype="int64")
-    for start, best, columns in _blocks(scores, rows, size, k, pairs, verbose):
+    for start, best, columns in blocks(scores, rows, size, k, pairs, verbose):
         values[start : start + len(best)] = best
         indices[start : start + len(best)] = np.where(best > -np.inf, columns, -1)
     return values, indices
 
 
-def evaluate(
-    scores: Scores,
-    relevant: Any,
-    k: int | Sequence[int] | None = None,
-    *,
-    exclude: Any = None,
-    per_query: bool = False,
-    verbose: bool = True,
-) -> dict[str, Any]:
-    """Metrics of the ranking of the whole catalog for every query, at several cutoffs in one pass.
-
-    Use it on held-out interactions, with the training interactions excluded. Only queries with at least one relevant
-    candidate are scored and enter the means. Ties go to the lower candidate index; a candidate of score -inf is never
-    found.
-
-    Formulas, per query with R relevant candidates, and rel(r) = 1 if rank r is relevant:
-        - recall@k: `sum_{r<=k} rel(r) / R`
-        - hit_rate@k: 1 if any of the first k is relevant
-        - mrr@k: 1 / rank of the first relevant candidate, 0 beyond k
-        - map@k: `sum_{r<=k} rel(r) * precision@r / R`
-        - ndcg@k: `sum_{r<=k} rel(r) / log2(1 + r)` over the same sum with the relevant candidates first
-
-    Args:
-        scores: Function from query indices (b,), ascending, to scores (b, N) of all candidates, higher is better:
-            `embedding_scores`, `popularity_scores`, `random_scores` or any other.
-        relevant: Pairs (P, 2) of query index and relevant candidate index; a repeated pair counts once.
-        k: Cutoff or cutoffs, at most N; None for those of 1, 5, 10 and 50.
-        exclude: Pairs (P, 2) of query index and candidate index taken out of the ranking.
-        per_query: Whether to return one value per query, in ascending order of query index, for tests of significance.
-        verbose: Whether to show a progress bar.
-
-    Returns:
-        For each metric and cutoff, as in "recall@10", the mean over queries, or an array of one value per query.
-
-    Raises:
-        TypeError: If ``scores`` is not a function, or pairs or cutoffs are not integers.
-        ValueError: If nothing is relevant, a cutoff exceeds N, a pair is out of range or both relevant and excluded, or
-            the scores are NaN or of the wrong shape.
-
-    Example:
-        >>> scores = embedding_scores([[1.0], [-1.0]], [[1.0], [2.0], [3.0]])
-        >>> results = evaluate(scores, relevant=[(0, 1), (1, 2)], k=2, verbose=False)
-        >>> {name: round(value, 3) for name, value in results.items()}
-        {'recall@2': 0.5, 'hit_rate@2': 0.5, 'mrr@2': 0.25, 'map@2': 0.25, 'ndcg@2': 0.315}
-    """
-    errors.check_callable("scores", scores)
-    rows = np.unique(_pairs("relevant", relevant)[:, 0])
-    if not len(rows):
-        raise ValueError("`relevant` must hold at least one pair. Received: no pair")
-    # The greatest index first: what is out of range shows before hours of scoring.
-    shape = np.shape(scores(rows[-1:]))
-    errors.check_rank("scores(rows)", shape, 2, "(rows, candidates)")
-    size = shape[1]
-    cutoffs = _cutoffs([usual for usual in _USUAL_CUTOFFS if usual <= size] if k is None else k, size)
-    wanted, unwanted = _pairs("relevant", relevant, size), _pairs("exclude", exclude, size)
-    keys = wanted @ [size, 1]
-    both = np.intersect1d(keys, unwanted @ [size, 1])
-    if len(both):
-        pair = divmod(int(both[0]), size)
-        raise ValueError(f"`relevant` and `exclude` must have no pair in common. Received: {len(both)}, such as {pair}")
-    hits = np.zeros((len(rows), max(cutoffs)), dtype=bool)
-    for start, best, columns in _blocks(scores, rows, size, max(cutoffs), unwanted, verbose):
-        found = rows[start : start + len(best), None] * size + columns
-        nearest = keys[np.minimum(np.searchsorted(keys, found), len(keys) - 1)]
-        hits[start : start + len(best)] = (nearest == found) & (best > -np.inf)
-    results = _metrics(hits, np.bincount(np.searchsorted(rows, wanted[:, 0])), cutoffs)
-    return results if per_query else {name: float(np.mean(values)) for name, values in results.items()}
-
-
-def _metrics(hits: np.ndarray, totals: np.ndarray, cutoffs: Sequence[int]) -> dict[str, np.ndarray]:
-    """Metrics (Q,) of relevance by rank ``hits`` (Q, K), with ``totals`` (Q,) relevant candidates."""
-    ranks = np.arange(1, hits.shape[1] + 1)
-    discounts = 1 / np.log2(1 + ranks)
-    ideal = np.cumsum(discounts)
-    precision = np.cumsum(hits, axis=1) / ranks
-    results = {}
-    for k in cutoffs:
-        top = hits[:, :k]
-        results[f"recall@{k}"] = top.sum(axis=1) / totals
-        results[f"hit_rate@{k}"] = top.any(axis=1).astype(float)
-        results[f"mrr@{k}"] = np.max(top / ranks[:k], axis=1)
-        results[f"map@{k}"] = np.sum(top * precision[:, :k], axis=1) / totals
-        results[f"ndcg@{k}"] = top @ discounts[:k] / ideal[np.minimum(totals, k) - 1]
-    return results
-
-
-def _blocks(
+def blocks(
     scores: Scores, rows: np.ndarray, size: int, k: int, exclude: np.ndarray, verbose: bool
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """The first row, the best scores (b, k) and their candidates (b, k) of each block of ascending query indices."""
@@ -290,7 +202,7 @@ def _embeddings(name: str, values: Any) -> np.ndarray:
     return array
 
 
-def _pairs(name: str, values: Any, size: int | None = None) -> np.ndarray:
+def index_pairs(name: str, values: Any, size: int | None = None) -> np.ndarray:
     """Pairs (P, 2) of query and candidate index, ascending, each once; candidates below ``size`` if it is known."""
     pairs = np.asarray([] if values is None else values)
     if not pairs.size:
@@ -308,17 +220,8 @@ def _pairs(name: str, values: Any, size: int | None = None) -> np.ndarray:
     return np.stack(np.divmod(np.unique(pairs @ [base, 1]), base), axis=1)
 
 
-def _check_cutoff(k: int, size: int) -> None:
+def check_cutoff(k: int, size: int) -> None:
+    """Raise unless ``k`` is an integer from 1 to ``size``."""
     errors.check_positive_integer("k", k)
     if k > size:
         raise ValueError(f"`k` must be at most the number of candidates, {size}. {errors.received('k', k)}")
-
-
-def _cutoffs(k: int | Sequence[int], size: int) -> list[int]:
-    """The cutoffs ascending, each once, checked against the ``size`` of the catalog."""
-    cutoffs = list(k) if isinstance(k, (Sequence, np.ndarray)) else [k]
-    for cutoff in cutoffs:
-        _check_cutoff(cutoff, size)
-    if not cutoffs:
-        raise ValueError(f"`k` must hold at least one cutoff. {errors.received('k', k)}")
-    return sorted({int(cutoff) for cutoff in cutoffs})
