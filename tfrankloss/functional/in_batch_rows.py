@@ -7,6 +7,8 @@ chunks of rows, take their targets from here.
 
 from typing import Any, NamedTuple
 
+import keras
+import numpy as np
 from keras import ops
 
 from tfrankloss import errors
@@ -146,14 +148,23 @@ def targets(scores: Tensor, exists: Tensor, own: Tensor, found: Hits, settings: 
         others = ops.logical_and(found.known, ops.logical_not(ops.logical_or(own, found.same)))
         allowed = ops.logical_and(allowed, ops.logical_not(others))
     if settings.hardest_negatives is not None:
-        negatives = ops.where(ops.logical_and(allowed, ops.logical_not(positive)), scores, lists.LOWEST)
-        columns = scores.shape[1] if scores.shape[1] is not None else ops.shape(scores)[1]
-        least = min if isinstance(columns, int) else ops.minimum
-        hardest = ops.top_k(ops.stop_gradient(negatives), least(settings.hardest_negatives, columns))[0]
-        # Negatives that tie with the last one count too: none of them comes first.
-        hard = ops.logical_and(allowed, scores >= hardest[:, -1:])
+        hard = _hardest(scores, ops.logical_and(allowed, ops.logical_not(positive)), settings.hardest_negatives)
         allowed = ops.logical_or(positive, hard)
     return allowed, positive
+
+
+def _hardest(scores: Tensor, negatives: Tensor, count: int) -> Tensor:
+    """The ``count`` negatives (R, C) of each row with the highest scores, and those that tie with the last of them.
+
+    Scores that differ by rounding tie: which of them comes first must not hang on how they were computed.
+    """
+    scores = ops.stop_gradient(scores)
+    columns = scores.shape[1] if scores.shape[1] is not None else ops.shape(scores)[1]
+    least = min if isinstance(columns, int) else ops.minimum
+    last = ops.top_k(ops.where(negatives, scores, lists.LOWEST), least(count, columns))[0][:, -1:]
+    size = ops.max(ops.where(negatives, ops.abs(scores), 0.0), axis=1, keepdims=True)
+    rounding = 16 * float(np.finfo(keras.backend.standardize_dtype(scores.dtype)).eps)
+    return ops.logical_and(negatives, scores >= last - rounding * size)
 
 
 def losses(scores: Tensor, exists: Tensor, own: Tensor, found: Hits, settings: Settings) -> Tensor:

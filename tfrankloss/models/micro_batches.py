@@ -18,7 +18,7 @@ Tensor = Any
 
 def train_step(model: keras.Model, size: int, *arguments: Any) -> Any:
     """What ``model.train_step(*arguments)`` does on the running backend, with ``size`` rows at a time."""
-    steps = {"tensorflow": _tensorflow_step, "jax": _jax_step, "torch": _torch_step}
+    steps: dict[str, Any] = {"tensorflow": _tensorflow_step, "jax": _jax_step, "torch": _torch_step}
     return steps[keras.backend.backend()](model, size, *arguments)
 
 
