@@ -35,11 +35,14 @@ demo: $(VENV)/.base ## train both examples on simulated data, export them, ask t
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/letor_listwise.py
 
 test: $(VENV)/.test ## all tests on TensorFlow, then fit on JAX
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2
+	# The laws by themselves: TensorFlow keeps what it compiled as long as a process lives, gigabytes of it.
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 tests/laws
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 --ignore=tests/laws
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m backends $(FIRST)
 
 test-backends: $(VENV)/.torch ## the other backend-neutral tests on JAX, and all of them on torch
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m backends $(addprefix --ignore=,$(FIRST))
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m backends tests/laws
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m backends $(addprefix --ignore=,$(FIRST) tests/laws)
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 -m backends
 
 faults: $(VENV)/.test ## exporters killed 200 times beside a poller, 4 at once, and on a full disk (needs root for the disk)
