@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := tfrankloss tests examples benchmarks
-# What a change is most likely to break on another backend; the rest of it is for test-backends.
+# What a change is most likely to break on another backend; the rest of it is for test-rest.
 FIRST := tests/test_fit.py
+# What takes minutes and few changes break.
+LATER := tests/test_parity.py tests/test_benchmarks.py
 
-.PHONY: help demo test test-backends faults parity bench laws laws-of-settings check format lint types clean
+.PHONY: help demo test test-rest faults parity bench laws laws-of-settings check format lint types clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -34,13 +36,14 @@ demo: $(VENV)/.base ## train both examples on simulated data, export them, ask t
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/movielens_two_tower.py
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/letor_listwise.py
 
-test: $(VENV)/.test ## all tests on TensorFlow, then fit on JAX
+test: $(VENV)/.test ## the tests on TensorFlow, then fit on JAX
 	# The laws by themselves: TensorFlow keeps what it compiled as long as a process lives, gigabytes of it.
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 tests/laws
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 --ignore=tests/laws
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 $(addprefix --ignore=,tests/laws $(LATER))
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m backends $(FIRST)
 
-test-backends: $(VENV)/.torch ## the other backend-neutral tests on JAX, and all of them on torch
+test-rest: $(VENV)/.torch ## parity rows and benchmarks, the other backend-neutral tests on JAX, and all of them on torch
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 $(LATER)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m backends tests/laws
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m backends $(addprefix --ignore=,$(FIRST) tests/laws)
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 -m backends
