@@ -49,10 +49,11 @@ parity: $(VENV)/.test ## write docs/parity.md: every row against TensorFlow Rank
 	cd tests && TF_USE_LEGACY_KERAS=1 TF_CPP_MIN_LOG_LEVEL=3 KERAS_BACKEND=tensorflow ../$(BIN)/python -m parity.page
 
 bench: $(VENV)/.test ## how fast and small: losses beside TensorFlow Ranking and keras-rs, memory, growth with the list
-	-$(BIN)/python -m pip install --quiet keras-rs
+	-$(BIN)/python -m pip install --quiet keras-rs faiss-cpu
 	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/fit.py
 	$(BIN)/python benchmarks/in_batch.py
+	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/growth.py --plot docs/growth.png
 
