@@ -55,13 +55,14 @@ parity: $(VENV)/.test ## write docs/parity.md: every row against TensorFlow Rank
 	cd tests && TF_USE_LEGACY_KERAS=1 TF_CPP_MIN_LOG_LEVEL=3 KERAS_BACKEND=tensorflow ../$(BIN)/python -m parity.page
 
 bench: $(VENV)/.torch ## how fast and small: losses beside those of other libraries, memory, growth with the list
-	-$(BIN)/python -m pip install --quiet keras-rs
+	-$(BIN)/python -m pip install --quiet keras-rs faiss-cpu
 	-$(BIN)/python -m pip install --quiet --no-deps allrank
 	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/backends.py jax
 	$(BIN)/python benchmarks/backends.py torch
 	$(BIN)/python benchmarks/fit.py
 	$(BIN)/python benchmarks/in_batch.py
+	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/growth.py --plot docs/growth.png
 

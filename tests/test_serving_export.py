@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from types import SimpleNamespace
 
 import keras
@@ -149,6 +150,22 @@ def test_strings_at_serving_integers_in_training(tmp_path, vocabulary):
     # StringLookup gives 0 to the unknown and the vocabulary follows.
     scores = table(model, {"user": np.array([1, 30, 0]), "history": history}, catalog())
     assert answers["ids"].tolist() == index.ids[np.argsort(-scores, axis=1)[:, :4]].tolist()
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_long_vocabularies_belong_in_files(tmp_path, as_file):
+    words = [f"w{number}" for number in range(10_001)]
+    (tmp_path / "words.txt").write_text("\n".join(words))
+    word = keras.Input((3,), name="word", dtype="string")
+    known = keras.layers.StringLookup(vocabulary=str(tmp_path / "words.txt") if as_file else words)
+    model = keras.Model(word, keras.ops.cast(known(word), "float32"))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        result = serving.export(model, tmp_path / "base", signatures=["serving_default"])
+    assert ["should be the path of a text file" in str(one.message) for one in said].count(True) == (not as_file)
+    assert len(list((result.path / "assets").iterdir())) == as_file
+    with serving.load(result.path) as servable:
+        assert servable.query(word=[["w0", "w10000", "?"]])["scores"].tolist() == [[1, 10_001, 0]]
 
 
 @pytest.mark.parametrize("vocabulary", ["file"], indirect=True)

@@ -115,11 +115,15 @@ def kills(base, count, seed=0):
     assert process.exitcode == 0
     with Poller(base) as poller:
         for trial in range(count):
+            if trial % 20 == 19:
+                print(f"{trial + 1} of {count} kills", flush=True)
             started = context.Event()
             process = context.Process(target=export, args=(base, trial, started))
             process.start()
             started.wait()
-            process.join(generator.random() * whole * 1.1)
+            process.join(generator.random() * whole)
+            # However busy the machine is, about one in five gets to the end: some are killed just before and after it.
+            whole *= 1.05 if process.is_alive() else 1.05**-4
             if process.is_alive():
                 os.kill(process.pid, signal.SIGKILL)
             process.join()
@@ -140,18 +144,24 @@ def crowd(base, count):
     return [process.exitcode for process in processes], poller.found()
 
 
+def verify_all(folders):
+    """Fail unless every version loads and answers as it did when it was exported."""
+    from tfrankloss import serving
+
+    for folder in folders:
+        serving.verify(folder)
+
+
 def answering(base):
     """The versions, each of which loads and answers as it did when it was exported."""
-    from tfrankloss.serving import publish, verify
+    from tfrankloss.serving import publish
 
-    context = multiprocessing.get_context("fork")
     found = publish.version_folders(base)
-    for folder in found.values():
-        # In a process of its own: once operations have run, TensorFlow bears no fork.
-        process = context.Process(target=verify, args=(folder,))
-        process.start()
-        process.join()
-        assert process.exitcode == 0, f"{folder} does not answer"
+    # In a process of its own: once operations have run, TensorFlow bears no fork.
+    process = multiprocessing.get_context("fork").Process(target=verify_all, args=(list(found.values()),))
+    process.start()
+    process.join()
+    assert process.exitcode == 0, f"a version in {base} does not answer"
     return sorted(found)
 
 

@@ -1,6 +1,7 @@
 """From a trained Keras model to a version that TF Serving loads: plan, trace, write aside, verify, publish."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from tfrankloss.serving.plan import plan
 from tfrankloss.serving.servable import Servable
 from tfrankloss.serving.signature import Alias, Plan, Settings
 from tfrankloss.serving.verify import Report, compare, refuse_operations
+
+_MOST_WORDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def export(
             one is named so.
         preprocessing: Functional models from raw features to the inputs of the model, put in front of it in every
             signature: under "query" and "candidate" for a two-tower model, under "inputs" for others. String lookups
-            belong here where training runs on integers.
+            belong here where training runs on integers; those of more than 10,000 words as files, or a warning says so.
         probe: Rows of raw features by name to verify with; candidate features without a list axis. By default zeros,
             empty strings, random numbers, and words from the vocabularies.
         warmup: Pairs of a signature and its inputs that TF Serving replays before the version answers; by default one
@@ -189,6 +192,7 @@ def _print_recall(candidates: CandidateIndex | None, model: Any, k: int | None) 
 def _write(planned: Plan, folder: Path, base: Path) -> None:
     """Trace the signatures and write them, parameters once: an archive that tracks layers holds them twice."""
     layers, tables = layers_and_tables(planned.models)
+    _warn_of_vocabularies(layers)
     unbuilt = [layer for layer in layers if not layer.built]
     archive = keras.export.ExportArchive()
     for table in tables:
@@ -203,3 +207,18 @@ def _write(planned: Plan, folder: Path, base: Path) -> None:
         )
     with publish.disk_errors(base):
         archive.write_out(str(folder), verbose=False)
+
+
+def _warn_of_vocabularies(layers: list[keras.layers.Layer]) -> None:
+    """Say it where words become constants of the graph, which a server parses slowly and holds several times over."""
+    for layer in layers:
+        # Keras keeps what was given unless it was a path.
+        if isinstance(layer, keras.layers.StringLookup) and layer.input_vocabulary is not None:
+            size = layer.vocabulary_size()
+            if size > _MOST_WORDS:
+                warnings.warn(
+                    f"`vocabulary` of {layer.name!r} should be the path of a text file, a word a line: as a list its "
+                    f"words become constants of the graph (a million load in 7 s and take 1 GB; as a file in 1 s and "
+                    f"0.1 GB). Received: {size} words",
+                    stacklevel=4,
+                )
