@@ -109,6 +109,96 @@ def test_large_groups_of_huge_scores_are_finite(scale, top_k, random):
     np.testing.assert_allclose(gradient.sum(), 0, atol=1e-5 * np.abs(gradient).sum())
 
 
+def integrated(labels, scores):
+    """Loss and gradient of long lists in float64: the integrals of all groups on 400 nodes, item by item."""
+    loss, gradient = 0.0, np.zeros(len(scores))
+    for label in sorted(set(labels))[1:]:
+        group, rest = labels == label, labels < label
+        log_rest = references.logsumexp(scores[rest])
+        value, slopes = integrated_group(scores[group] - log_rest)
+        loss -= value
+        gradient[group] -= slopes
+        gradient[rest] += slopes.sum() * np.exp(scores[rest] - log_rest)
+    return loss, gradient
+
+
+def integrated_group(log_rates):
+    """log P that all of these arrive before what arrives at rate 1, and its derivative by each."""
+
+    def of_items(x):
+        z = np.exp(np.minimum(log_rates[:, None] + x, 500.0))
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            arrived = np.where(z < 1e-8, log_rates[:, None] + x, np.log(-np.expm1(-z))).sum(axis=0)
+            return arrived, np.where(z < 1e-8, 1.0, z / np.expm1(z))
+
+    def both(x):
+        """Logarithms of what integrates to P, and of what does to 1 - P."""
+        arrived, late = of_items(x)
+        x = np.minimum(x, 500.0)
+        with np.errstate(divide="ignore"):
+            before = np.where(x < -18.0, x, np.log(-np.expm1(-np.exp(np.maximum(x, -40.0)))))
+            return arrived + x - np.exp(x), arrived + before + np.log(late.sum(axis=0))
+
+    def nodes(part):
+        x = np.linspace(min(-60.0, -log_rates.max() - 60), max(12.0, 8 - log_rates.min()), 400)
+        for _ in range(6):
+            log_values = both(x)[part]
+            there = x[log_values > log_values.max() - 40]
+            x = np.linspace(there[0] - (x[1] - x[0]), there[-1] + (x[1] - x[0]), 400)
+        return x, both(x)[part] + math.log(x[1] - x[0])
+
+    x, log_winning = nodes(0)
+    value = references.logsumexp(log_winning)
+    if value > -0.3:
+        x, log_losing = nodes(1)
+        value = math.log1p(-math.exp(references.logsumexp(log_losing)))
+        log_winning = both(x)[0] + math.log(x[1] - x[0])
+    return value, (of_items(x)[1] * np.exp(log_winning - value)).sum(axis=1)
+
+
+@functools.cache
+def long_lists():
+    """Lists of 200 items with what their loss and gradient should be: all ranges of scores, won and lost."""
+    random = np.random.default_rng(3)
+    grades = random.choice(5, 200, p=[0.5, 0.2, 0.15, 0.1, 0.05]).astype("float32")
+    most = (np.arange(200) < 199).astype("float32")
+    few = np.float32([3, 2, 2, 1] + [0] * 196)
+    noise = random.normal(size=200)
+    lists = [
+        (labels, noise * deviation) for labels in (grades, most, few) for deviation in (0.0, 0.3, 3.0, 30.0, 300.0)
+    ]
+    slopes = (-30.0, -3.0, 3.0, 6.0, 16.0)
+    lists += [(labels, labels * slope + noise / 5) for labels in (grades, few) for slope in slopes]
+    labels, scores = (np.stack(parts).astype("float32") for parts in zip(*lists, strict=True))
+    values, gradients = zip(
+        *(integrated(y, s) for y, s in zip(labels, scores.astype("float64"), strict=True)), strict=True
+    )
+    return labels, scores, np.array(values), np.stack(gradients)
+
+
+@pytest.mark.parametrize("grade", [1.0, 0.7], ids=["grades", "other labels"])
+def test_long_lists_in_float32(grade):
+    labels, scores, expected, slopes = long_lists()
+    values, gradient = values_and_gradient(list_mle(), labels * np.float32(grade), scores)
+    np.testing.assert_allclose(values, expected, rtol=3e-6)
+    largest = np.abs(slopes).max(axis=1, keepdims=True)
+    np.testing.assert_allclose(gradient / largest, slopes / largest, atol=3e-6 if grade == 1 else 1e-5)
+
+
+def test_grades_and_other_labels_of_long_lists_agree(random):
+    """The same discount, padding and lists without ties, with and without sorting."""
+    loss = list_mle(discount="log2")
+    labels = random.choice([-1.0, 0.0, 1.0, 2.0, 3.0, 4.0], (4, 70)).astype("float32")
+    labels[2] = -1
+    labels[3, 5:] = -1
+    labels[3, :5] = [4, 0, 2, 1, 3]
+    scores = random.normal(size=labels.shape).astype("float32")
+    graded = values_and_gradient(loss, labels, scores)
+    sorted_labels = np.where(labels >= 0, labels * np.float32(1.5), labels)
+    for found, expected in zip(graded, values_and_gradient(loss, sorted_labels, scores), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
+
+
 def test_smooth_in_the_score_of_one_item():
     """No jump where the way to integrate changes: the slope of values along a line is the gradient."""
     labels = np.tile(np.float32([2, 2, 1, 1, 1, 0, 0]), (401, 1))

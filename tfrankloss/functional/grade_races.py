@@ -19,7 +19,7 @@ Tensor = Any
 # Lists up to this length are served where the length is not known.
 LONGEST = 2**20
 # Nodes of an integral, and of the second grid that finds them.
-NODES, ZOOM = 48, 16
+NODES, ZOOM = 32, 16
 # Places of the first grid in each panel.
 GRID = np.array([-0.75, -0.25, 0.25, 0.75])
 
