@@ -1,6 +1,7 @@
-"""Peak memory of a step over that of the process before it, each library in a process of its own (Linux).
+"""Peak memory of a first step over that of the process before it, each in a process of its own (Linux).
 
-The first step also holds what TensorFlow makes of the graph; a later one holds its own tensors alone.
+It holds what TensorFlow makes of the graph besides the tensors of the step; a later step would find the memory of the
+first.
 """
 
 import argparse
@@ -21,13 +22,12 @@ def status(field):
 
 
 def peak(library, name, batch, length):
-    """Print by how many MB a first step grows the process, and a later one."""
+    """Print by how many MB a first step grows the process."""
     import losses
 
     loss = peers.LIBRARIES[library]()[name]
     losses.step(loss, *peers.lists(2, 40), jit=False)()
-    run = losses.step(loss, *peers.lists(batch, length), jit=False)
-    print(f"{growth(run):.1f}/{max(growth(run) for _ in range(3)):.1f}", flush=True)
+    print(f"{growth(losses.step(loss, *peers.lists(batch, length), jit=False)):.1f}", flush=True)
 
 
 def growth(run):
@@ -41,13 +41,13 @@ def growth(run):
     return status("VmHWM") - before
 
 
-def in_fresh_process(script, *arguments, missing="-"):
-    """What a script prints last in a process of its own, or ``missing`` where it fails."""
+def in_fresh_process(script, *arguments):
+    """What a script prints last in a process of its own, or "-" where it fails."""
     # What one operation frees goes back at once, and the next one takes it anew.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     command = [sys.executable, script, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    return done.stdout.split()[-1] if done.returncode == 0 else missing
+    return done.stdout.split()[-1] if done.returncode == 0 else "-"
 
 
 def main():
@@ -67,12 +67,11 @@ def main():
         cells = []
         for library in peers.LIBRARIES:
             size = ["--lists", str(arguments.lists), "--length", str(arguments.length)]
-            cells += in_fresh_process(__file__, *size, "--of", library, name, missing="-/-").split("/")
+            cells.append(in_fresh_process(__file__, *size, "--of", library, name))
         rows.append([name, *cells])
         print(*rows[-1], sep="  ", flush=True)
     shape = f"{arguments.lists}x{arguments.length}"
-    steps = [f"{library}, {step} step" for library in peers.LIBRARIES for step in ("first", "later")]
-    print("\n" + timing.table(rows, [f"MB at {shape}", *steps]))
+    print("\n" + timing.table(rows, [f"MB at {shape}", *peers.LIBRARIES]))
 
 
 if __name__ == "__main__":
