@@ -27,6 +27,8 @@ from tfrankloss.models import catalog_scorer
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = ("ndcg@10", "recall@10", "coverage@10", "novelty@10", "popularity_lift@10")
 # Similarity and temperature of the members of the ensemble; the first alone is the single model.
+# Raw ids that a served history has room for.
+HISTORY = 1000
 MEMBERS = (("dot", 1.0), ("dot", 1.0), ("dot", 1.0), ("cosine", 0.2), ("cosine", 0.2))
 
 
@@ -156,25 +158,30 @@ def draw_pictures(
     draw(path, "Softmax over the whole catalog", curve, by_label, "label")
 
 
+def padded(ids: list[str]) -> list[str]:
+    """A history as the export takes it: ``HISTORY`` ids, empty ones behind the others."""
+    return ids + [""] * (HISTORY - len(ids))
+
+
 def lookup(item_ids: np.ndarray) -> keras.Model:
     """A model from the raw ids of a history, "" where there are no more, to what the ensemble takes."""
-    ids = keras.Input((None,), name="item_ids", dtype="string")
+    ids = keras.Input((HISTORY,), name="watched", dtype="string")
     place = layers.StringLookup(vocabulary=item_ids.tolist(), mask_token="", num_oov_indices=1)(ids)
     # Columns 0 and 1 are of the empty string and of unknown ids.
     return keras.Model(
-        {"item_ids": ids}, {"history": layers.CategoryEncoding(len(item_ids) + 2, "multi_hot")(place)[:, 2:]}
+        {"watched": ids}, {"history": layers.CategoryEncoding(len(item_ids) + 2, "multi_hot")(place)[:, 2:]}
     )
 
 
 def export_and_ask(model: keras.Model, train: Interactions, args: argparse.Namespace) -> None:
     """Export the model, load the export and print what it answers to a history of raw ids."""
-    result = serving.export(model, args.export, preprocessing={"inputs": lookup(train.item_ids)})
+    result = serving.export(model, args.export, preprocessing={"inputs": lookup(train.item_ids)}, context=["watched"])
     print(f"exported: {result.path} ({result.size_bytes / 1e6:.1f} MB), signatures {', '.join(result.signatures)}")
     sizes = histories(train).sum(axis=1)
     user = int(np.argsort(sizes, kind="stable")[len(sizes) // 2])
     known = np.unique(train.item_index[train.user_index == user])
     with serving.load(args.export) as servable:
-        scores = servable.query(item_ids=[train.item_ids[known].tolist()])["scores"][0]
+        scores = servable.query(watched=[padded(train.item_ids[known[:HISTORY]].tolist())])["scores"][0]
     scores[known] = -np.inf
     titles = train.item_features["title"]
     best = np.argsort(-scores, kind="stable")[:10]

@@ -107,7 +107,8 @@ def test_full_softmax_beats_popularity_and_answers_to_a_history(example, outputs
         assert results[name]["coverage@10"] > 1.5 * results["popularity"]["coverage@10"]
     assert is_picture(tmp_path / "runs" / "picture.png")
     with serving.load(tmp_path / "model") as servable:
-        one, same, none = servable.query(item_ids=[["7", "12", ""], ["12", "unknown", "7"], ["", "", ""]])["scores"]
+        asked = [module.padded(ids) for ids in (["7", "12"], ["12", "unknown", "7"], [])]
+        one, same, none = servable.query(watched=asked)["scores"]
     assert one.shape == (300,)
     np.testing.assert_allclose(one, same, atol=1e-5)
     assert np.abs(one - none).max() > 0.1
