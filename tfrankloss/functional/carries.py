@@ -5,7 +5,8 @@ The n blocks of a list have n^2 pairs, each with a factor exp(-rate * distance) 
 way, groups of groups and so on.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -13,6 +14,7 @@ import numpy as np
 from keras import ops
 
 Tensor = Any
+Rates = Sequence[np.ndarray]
 
 # Blocks whose pairs are taken one by one.
 GROUP = 16
@@ -52,21 +54,22 @@ class Sums(NamedTuple):
         return Sums(*(None if values is None else function(values) for values in self))
 
 
-def carried(held: Sums, entry: End, exit_: End, rates: np.ndarray, upwards: bool = False) -> Sums:
+def carried(held: Sums, entry: End, exit_: End, rates: Rates, upwards: bool = False) -> Sums:
     """What the blocks before each one add up to, of the same run, as seen from where it is entered.
 
     Args:
         held: What each block holds, as seen from where it is left.
         entry: The end at which a block is entered.
         exit_: The end at which a block is left.
-        rates: (P, F) how fast each feature fades with each coordinate.
+        rates: For each coordinate how fast features fade with it, (R,). The F features are all combinations of one rate
+            for each, the last coordinate's changing first.
         upwards: Whether the blocks before are those of higher index.
     """
-    rates = rates.astype(keras.backend.standardize_dtype(held.one.dtype))
-    return _carried(held, entry, exit_, rates, upwards, level=1)
+    dtype = keras.backend.standardize_dtype(held.one.dtype)
+    return _carried(held, entry, exit_, [of_one.astype(dtype) for of_one in rates], upwards, level=1)
 
 
-def _carried(held: Sums, entry: End, exit_: End, rates: np.ndarray, upwards: bool, level: int) -> Sums:
+def _carried(held: Sums, entry: End, exit_: End, rates: Rates, upwards: bool, level: int) -> Sums:
     count = ops.shape(held.one)[1]
     alone = count <= GROUP if isinstance(count, int) else level == LEVELS
     size = count if alone else GROUP
@@ -111,14 +114,14 @@ def _alone(values: Tensor) -> Tensor:
     return ops.expand_dims(values, 2)
 
 
-def _moved(held: Sums, start: End, stop: End, rates: np.ndarray, counted: Tensor | None = None) -> Sums:
+def _moved(held: Sums, start: End, stop: End, rates: Rates, counted: Tensor | None = None) -> Sums:
     """What is held (B, g, F, T, C) at T places, added up as seen from J others of the same run.
 
     Args:
         held: What is held.
         start: Where it is held, (B, g, T).
         stop: Where it is seen from, (B, g, J).
-        rates: (P, F) how fast features fade.
+        rates: How fast features fade.
         counted: (J, T) booleans, which start counts at which stop; None for all.
     """
 
@@ -127,13 +130,13 @@ def _moved(held: Sums, start: End, stop: End, rates: np.ndarray, counted: Tensor
         return ops.expand_dims(compare(ops.expand_dims(here, 3), ops.expand_dims(there, 2)), 2)
 
     distances = [ops.abs(across(ops.subtract, *both)) for both in zip(stop.coordinates, start.coordinates, strict=True)]
-    exponents = sum(of_one * rate[:, None, None] for of_one, rate in zip(distances, rates, strict=True))
-    factors = ops.exp(-exponents)
     if start.run is not None:
         same = across(ops.equal, stop.run, start.run)
         counted = same if counted is None else ops.logical_and(same, counted)
+    fading = [ops.exp(-way * rate[:, None, None]) for way, rate in zip(distances, rates, strict=True)]
     if counted is not None:
-        factors = ops.where(counted, factors, 0.0)
+        fading[0] = fading[0] * ops.cast(counted, held.one.dtype)
+    factors = functools.reduce(_combined, fading)
     one = ops.matmul(factors, held.one)
     if held.way is None:
         return Sums(one)
@@ -141,3 +144,10 @@ def _moved(held: Sums, start: End, stop: End, rates: np.ndarray, counted: Tensor
     factors = factors[:, :, :asked]
     way = ops.matmul(factors, held.way) + ops.matmul(factors * distances[0], held.one[:, :, :asked])
     return Sums(one, way)
+
+
+def _combined(one: Tensor, other: Tensor) -> Tensor:
+    """All products of factors (B, g, R, J, T) and (B, g, Q, J, T), as (B, g, R Q, J, T)."""
+    product = ops.expand_dims(one, 3) * ops.expand_dims(other, 2)
+    batch, groups, count, others, *places = ops.shape(product)
+    return ops.reshape(product, (batch, groups, count * others, *places))

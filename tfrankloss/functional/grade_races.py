@@ -1,7 +1,8 @@
-"""The exponential races of ``races`` between grades: few groups, of many items each, by ``race_tables``.
+"""The exponential races of ``races`` between grades: few groups, so that nodes are found by looking at all times.
 
 The integrals are those of ``races``. A group that likely wins is moved so that its slowest member has log rate 0: then
-all integrands lie within the tables.
+all integrands lie between ``EARLIEST`` and ``latest``. What the members of a group add up to at some time is taken from
+them one by one in short lists, and from ``race_tables`` in others.
 """
 
 import math
@@ -11,17 +12,16 @@ import numpy as np
 from keras import ops
 
 from tfrankloss.functional import gradients, lists
-from tfrankloss.functional.race_tables import DEPTH, EARLIEST, HIGHEST, POWERS, Tables, powers, tables
+from tfrankloss.functional.race_sums import DirectSums
+from tfrankloss.functional.race_tables import DEPTH, TabledSums
 from tfrankloss.functional.races import log_arrived
 
 Tensor = Any
 
 # Lists up to this length are served where the length is not known.
 LONGEST = 2**20
-# Nodes of an integral, and of the second grid that finds them.
-NODES, ZOOM = 32, 16
-# Places of the first grid in each panel.
-GRID = np.array([-0.75, -0.25, 0.25, 0.75])
+# Nodes of an integral.
+NODES = 32
 
 
 class Grades(NamedTuple):
@@ -37,6 +37,7 @@ class Grades(NamedTuple):
         slowest: (B, G) the smallest of ``rates`` in each group, without gradient.
         counted: (B, G) whether a group has items, and some below it.
         weights: (B, L) 1 at items of groups that are counted, 0 elsewhere.
+        alone: (B, L) whether an item is the only one of its group.
     """
 
     members: Tensor
@@ -48,6 +49,7 @@ class Grades(NamedTuple):
     slowest: Tensor
     counted: Tensor
     weights: Tensor
+    alone: Tensor
 
 
 class Nodes(NamedTuple):
@@ -56,16 +58,12 @@ class Nodes(NamedTuple):
     Attributes:
         times: Log times, moved by those of ``Race``.
         step: (R, 1) how far apart they are.
-        panels: The panel of a time among those of all groups.
-        inside: Its place there, from -1 to 1.
         arrived: S, the log probability that all members have arrived, less its part that does not depend on time.
         late: Its derivative.
     """
 
     times: Tensor
     step: Tensor
-    panels: Tensor
-    inside: Tensor
     arrived: Tensor
     late: Tensor
 
@@ -74,20 +72,16 @@ class Race(NamedTuple):
     """What the integrands of the R groups of a batch are made of.
 
     Attributes:
-        basis: (B, L, POWERS) powers of the place of an item in its bin, 0 where not counted.
-        bins: (B * L,) the bin of an item among those of all groups.
-        constant: (R, 1) what items in the lowest bin add to S at all times.
-        panels: (R, panels, 2 * POWERS) coefficients of S and of its derivative in each panel.
+        sums: What the members of groups add up to at log times.
         likely: (R, 1) whether a group likely wins.
         moved: (R, 1) what is taken from the log rates of a group and added to its log times.
+        constant: (R, 1) what items that are slower than any time add to S at all times.
     """
 
-    basis: Tensor
-    bins: Tensor
-    constant: Tensor
-    panels: Tensor
+    sums: DirectSums | TabledSums
     likely: Tensor
     moved: Tensor
+    constant: Tensor
 
 
 def log_grade_probabilities(scores: Tensor, numbers: Tensor) -> Tensor:
@@ -100,28 +94,33 @@ def log_grade_probabilities(scores: Tensor, numbers: Tensor) -> Tensor:
     Returns:
         (B, GRADES) log probabilities, 0 for grades without items or with none below.
     """
-    table = tables(LONGEST if scores.shape[1] is None else scores.shape[1])
+    length = LONGEST if scores.shape[1] is None else scores.shape[1]
 
     # Numbers are an argument: JAX takes no function with a gradient of its own into a branch if it looks beyond those.
     @gradients.custom_gradient
     def log_probability(scores, numbers):
         grades = _grades(scores, numbers)
-        race = _race(grades, table)
+        race = _race(grades, length)
         nodes = _nodes(race)
         value, density = _integral(race, nodes)
-        shape = ops.shape(grades.largest)
+        value = ops.reshape(value, ops.shape(grades.largest))
+        # A group of one has a closed form.
+        rate_alone = _of_groups(ops.where(grades.alone, grades.rates, 0.0), grades.members)
+        is_alone = ops.any(ops.logical_and(grades.members, grades.alone[:, None, :]), axis=2)
+        value = ops.where(is_alone, -ops.softplus(-rate_alone), value)
 
         def gradient(*args, upstream=None):
             upstream = ops.where(grades.counted, args[0] if upstream is None else upstream, 0.0)
+            slopes = ops.where(grades.alone, ops.sigmoid(-grades.rates), race.sums.slopes(density)) * grades.weights
             # What raises a score below a group takes from that.
-            total = upstream * ops.reshape(ops.sum(density * nodes.late, axis=1), shape)
+            total = upstream * _of_groups(slopes, grades.members)
             largest, excess = (part[:, :, None] for part in grades.below)
             shares = _lower(ops.exp(ops.minimum((grades.largest[:, None, :] - largest) - excess, 0.0)))
             pushed = ops.sum(total[:, :, None] * shares, axis=1)
             own, pushed = _to_items(ops.stack([upstream, pushed], axis=-1), grades.places)
-            return own * _slopes(race, nodes, density, table) - pushed * grades.terms, ops.zeros_like(numbers)
+            return own * slopes - pushed * grades.terms, ops.zeros_like(numbers)
 
-        return ops.where(grades.counted, ops.reshape(value, shape), 0.0), gradient
+        return ops.where(grades.counted, value, 0.0), gradient
 
     return log_probability(scores, numbers)
 
@@ -146,7 +145,9 @@ def _grades(scores: Tensor, numbers: Tensor) -> Grades:
     weights = ops.where(valid, weights, 0.0)
     rates = ops.where(weights > 0, (scores - top_of) - excess_of, 0.0)
     slowest = ops.stop_gradient((smallest - top) - excess)
-    return Grades(members, places, terms, largest, lists.LogSum(top, excess), rates, slowest, counted, weights)
+    (size,) = _to_items(_of_groups(ops.cast(valid, scores.dtype), members)[:, :, None], places)
+    alone = ops.logical_and(valid, size < 1.5)
+    return Grades(members, places, terms, largest, lists.LogSum(top, excess), rates, slowest, counted, weights, alone)
 
 
 def _lower(values: Tensor, filling: float = 0.0) -> Tensor:
@@ -166,25 +167,21 @@ def _to_items(values: Tensor, places: Tensor) -> list[Tensor]:
     return [taken[..., column] for column in range(values.shape[2])]
 
 
-def _race(grades: Grades, table: Tables) -> Race:
-    """The items of each group by bin of their log rates, and what follows for each panel of log times."""
-    groups = ops.shape(grades.largest)[0] * lists.GRADES
+def _race(grades: Grades, length: int) -> Race:
     likely = _likely(grades)
     moved = ops.where(likely, grades.slowest, 0.0)
     rates = grades.rates - _to_items(moved[:, :, None], grades.places)[0]
-    position = ops.minimum(rates, float(HIGHEST)) - table.lowest
-    start = ops.clip(ops.floor(ops.stop_gradient(position)), -1.0, table.bins - 2.0)
-    is_slow = position < 0
-    slow = ops.where(is_slow, position, 0.0)
-    basis = powers(2 * ops.where(is_slow, ops.exp(slow), position - start) - 1, grades.weights)
-    bins = ops.reshape(grades.places * table.bins + ops.cast(start + 1, "int32"), (-1,))
-    sums = ops.segment_sum(ops.reshape(basis, (-1, POWERS)), bins, num_segments=groups * table.bins)
-    matrix = ops.convert_to_tensor(table.matrix, dtype=sums.dtype)
-    panels = ops.matmul(ops.reshape(sums, (groups, table.bins * POWERS)), matrix)
-    constant = _of_groups(slow * grades.weights, grades.members)
-    constant, likely, moved = (ops.reshape(part, (-1, 1)) for part in (constant, likely, moved))
-    panels = ops.reshape(panels, (groups, table.panels, 2 * POWERS))
-    return Race(basis, bins, constant, panels, likely, moved)
+    make = DirectSums if length <= lists.SHORT else TabledSums
+    sums = make(rates, grades.weights, grades.members, grades.places, _latest(length))
+    constant = _of_groups(sums.constant, grades.members)
+    return Race(sums, *(ops.reshape(part, (-1, 1)) for part in (likely, moved, constant)))
+
+
+def _latest(length: int) -> int:
+    """When the integrals of lists of up to ``length`` items have ended."""
+    # The mode of an integral is at time T = 1 + (number of items) at most, and exp(-T (exp(d) - 1 - d)) bounds it at
+    # a distance d from there.
+    return math.ceil(math.log(length + 1 + math.sqrt(2 * DEPTH * (length + 1)) + DEPTH))
 
 
 def _likely(grades: Grades) -> Tensor:
@@ -194,42 +191,18 @@ def _likely(grades: Grades) -> Tensor:
 
 
 def _nodes(race: Race) -> Nodes:
-    """Nodes where the integrand is, which two grids find: one of all panels, and one of where it is on that."""
-    nodes = _grid(race)
-    for count in (ZOOM, NODES):
+    """Nodes where the integrand is, found by looking at all times, and then, as often as it takes, at fewer."""
+    times, step, *sums = race.sums.grid()
+    nodes = Nodes(times, step, *sums)
+    for count in (*race.sums.zooms, NODES):
         log_integrand = ops.stop_gradient(_log_integrand(race, nodes))
         there = log_integrand > ops.max(log_integrand, axis=1, keepdims=True) - DEPTH
         start = ops.min(ops.where(there, nodes.times, float("inf")), axis=1, keepdims=True) - nodes.step
         stop = ops.max(ops.where(there, nodes.times, -float("inf")), axis=1, keepdims=True) + nodes.step
-        nodes = _between(race, ops.stop_gradient(start), ops.stop_gradient(stop), count)
+        step = ops.stop_gradient(stop - start) / count
+        times = ops.stop_gradient(start) + step * (ops.cast(ops.arange(count), start.dtype) + 0.5)
+        nodes = Nodes(times, step, *race.sums.at(times))
     return nodes
-
-
-def _grid(race: Race) -> Nodes:
-    """The same places of all panels, for all groups."""
-    groups, panels, _ = ops.shape(race.panels)
-    dtype = race.panels.dtype
-    by_power = ops.convert_to_tensor(np.vander(GRID, POWERS, increasing=True).T, dtype=dtype)
-    sums = ops.matmul(ops.reshape(race.panels, (groups, panels, 2, POWERS)), by_power)
-    arrived, late = (ops.reshape(sums[:, :, part], (groups, panels * len(GRID))) for part in range(2))
-    places = ops.convert_to_tensor((GRID + 1) / 2, dtype=dtype)
-    times = ops.reshape(EARLIEST + ops.cast(ops.arange(panels), dtype)[:, None] + places, (1, -1))
-    # Where they are in their panels matters only at the nodes of the integral.
-    return Nodes(times, places[1] - places[0], times, times, arrived, late)
-
-
-def _between(race: Race, start: Tensor, stop: Tensor, count: int) -> Nodes:
-    """Equally spaced nodes."""
-    groups, panels, _ = ops.shape(race.panels)
-    step = (stop - start) / count
-    times = start + step * (ops.cast(ops.arange(count), start.dtype) + 0.5)
-    panel = ops.clip(ops.floor(times) - EARLIEST, 0.0, panels - 1.0)
-    inside = 2 * (times - EARLIEST - panel) - 1
-    panel = ops.cast(panel, "int32") + panels * ops.arange(groups, dtype="int32")[:, None]
-    coefficients = ops.take(ops.reshape(race.panels, (-1, 2 * POWERS)), panel, axis=0)
-    terms = powers(inside)
-    arrived, late = (ops.sum(part * terms, axis=-1) for part in ops.split(coefficients, 2, axis=-1))
-    return Nodes(times, step, panel, inside, arrived, late)
 
 
 def _log_integrand(race: Race, nodes: Nodes) -> Tensor:
@@ -256,15 +229,3 @@ def _integral(race: Race, nodes: Nodes) -> tuple[Tensor, Tensor]:
     log_shares = ops.where(race.likely, first_form - (race.moved + winning), exponents - log_sum) + log_step
     value = ops.where(race.likely, winning, log_sum + peak + race.constant)
     return value, ops.exp(ops.minimum(log_shares, 0.0))
-
-
-def _slopes(race: Race, nodes: Nodes, density: Tensor, table: Tables) -> Tensor:
-    """d log P / d log rate (B, L): the mean of the derivative of g over the nodes."""
-    groups = ops.shape(density)[0]
-    terms = ops.reshape(powers(nodes.inside, density), (-1, POWERS))
-    sums = ops.segment_sum(terms, ops.reshape(nodes.panels, (-1,)), num_segments=groups * table.panels)
-    of_slopes = table.matrix.reshape(-1, table.panels, 2, POWERS)[:, :, 1].reshape(-1, table.panels * POWERS)
-    matrix = ops.convert_to_tensor(of_slopes.T, dtype=sums.dtype)
-    by_bin = ops.matmul(ops.reshape(sums, (groups, table.panels * POWERS)), matrix)
-    coefficients = ops.take(ops.reshape(by_bin, (-1, POWERS)), race.bins, axis=0)
-    return ops.sum(ops.reshape(coefficients, ops.shape(race.basis)) * race.basis, axis=-1)

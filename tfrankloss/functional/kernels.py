@@ -140,17 +140,17 @@ def _moments(blocks: Blocks, weights: Tensor, gaps_above: bool) -> tuple[Tensor,
         carries.End((blocks.scores[:, :, end],), None if blocks.runs is None else blocks.runs[:, :, end])
         for end in (0, -1)
     )
-    rates = np.arange(degree + 1)[None] / blocks.temperature
-    below = carries.carried(carries.Sums(own[:, :, :degree]), last, first, rates[:, 1:], upwards=True).one
+    rates = np.arange(degree + 1) / blocks.temperature
+    below = carries.carried(carries.Sums(own[:, :, :degree]), last, first, [rates[1:]], upwards=True).one
     if not gaps_above:
-        above = carries.carried(carries.Sums(own[:, :, degree:]), first, last, rates[:, 1:]).one
+        above = carries.carried(carries.Sums(own[:, :, degree:]), first, last, [rates[1:]]).one
         return ops.concatenate([above, below], axis=2), None
     of_last = weights if blocks.runs is None else weights * blocks.in_run(-1)[:, :, :, None]
     counts = ops.sum(of_last, axis=2, keepdims=True)
     ways = ops.sum(of_last * (blocks.scores - blocks.scores[:, :, -1:])[:, :, :, None], axis=2, keepdims=True)
     # Items without a factor are the power 0.
     held = carries.Sums(ops.concatenate([counts, own[:, :, degree:]], axis=2), ways)
-    above = carries.carried(held, first, last, rates)
+    above = carries.carried(held, first, last, [rates])
     gaps = (
         above.way + (blocks.scores[:, :, :1] - blocks.scores)[:, :, :, None] * above.one[:, :, :1]
     ) / blocks.temperature
@@ -224,7 +224,7 @@ def sums_above(runs: Tensor | None, weights: Tensor, below: bool = False) -> Ten
     held = ops.sum(inside * blocks.in_run(leaving)[:, :, :, None], axis=2, keepdims=True)
     entry, exit_ = (carries.End((blocks.scores[:, :, end],), runs[:, :, end]) for end in (entering, leaving))
     # What is held does not fade.
-    across = carries.carried(carries.Sums(held), entry, exit_, np.zeros((1, 1)), upwards=below).one
+    across = carries.carried(carries.Sums(held), entry, exit_, [np.zeros(1)], upwards=below).one
     pairs = np.tri(BLOCK, k=-1).T if below else np.tri(BLOCK, k=-1)
     across = across * blocks.in_run(entering)[:, :, :, None]
     return joined(ops.matmul(_pair_signs(blocks, pairs), inside) + across, length)

@@ -90,12 +90,7 @@ def list_mle_loss(
         weights = _place_weights(sorted_mask, top_k, discount, scores.dtype)
         losses = lists.take(weights * _log_shares(sorted_scores, sorted_mask), places)
         return ops.where(mask, losses, 0.0)
-    if (
-        ties != "exact"
-        or top_k is not None
-        or lists.is_short(scores)
-        or keras.backend.standardize_dtype(scores.dtype) == "float64"
-    ):
+    if ties != "exact" or top_k is not None or keras.backend.standardize_dtype(scores.dtype) == "float64":
         return _losses_by_sorting(labels, scores, mask, ties, top_k, discount)
     return ops.cond(
         ops.logical_and(lists.are_grades(labels), ops.shape(scores)[1] <= grade_races.LONGEST),

@@ -1,4 +1,4 @@
-r"""Sums of what arrives late, as polynomials: what ``grade_races`` integrates.
+r"""Sums of what arrives late, as polynomials: what ``grade_races`` integrates in long lists.
 
 What a group of n items contributes to its integral at log time x is :math:`S(x) = \sum_i g(y_i + x)` with
 :math:`g(z) = \log(1 - e^{-e^z})` and :math:`y_i` the log rate of item i. Taken item by item that is n transcendental
@@ -12,7 +12,6 @@ The lowest bin has no end: there g is z plus a polynomial in :math:`e^y`. Items 
 """
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,10 +25,12 @@ POWERS = 12
 DEPTH = 18.0
 # The first log time, and where the last bin ends: what is beyond it has arrived by then, to 1e-23.
 EARLIEST, HIGHEST = -11, 15
+# Places of the first grid in each panel, and nodes of the second one.
+GRID, ZOOM = np.array([-0.75, -0.25, 0.25, 0.75]), 16
 
 
 class Tables(NamedTuple):
-    """The constants for lists of up to some length.
+    """The constants for log times up to some last one.
 
     Attributes:
         panels: Number of panels of log time, from ``EARLIEST`` on.
@@ -45,15 +46,9 @@ class Tables(NamedTuple):
     matrix: np.ndarray
 
 
-def tables(length: int) -> Tables:
-    """The tables for lists of up to ``length`` items."""
-    # The mode of an integral is at time T = 1 + (number of items) at most, and exp(-T (exp(d) - 1 - d)) bounds it at
-    # a distance d from there.
-    return _tables(math.ceil(math.log(length + 1 + math.sqrt(2 * DEPTH * (length + 1)) + DEPTH)))
-
-
 @functools.cache
-def _tables(latest: int) -> Tables:
+def tables(latest: int) -> Tables:
+    """The tables for log times up to ``latest``."""
     nodes = np.cos((np.arange(POWERS) + 0.5) * np.pi / POWERS)
     coefficients = np.linalg.inv(np.vander(nodes, POWERS, increasing=True))
     inside = (nodes + 1) / 2
@@ -70,6 +65,74 @@ def _tables(latest: int) -> Tables:
     matrix = np.concatenate([*fitted], axis=-1)
     bins, panels = matrix.shape[0], matrix.shape[2]
     return Tables(panels, -latest, bins, matrix.reshape(bins * POWERS, panels * 2 * POWERS))
+
+
+class TabledSums:
+    """The sums of the groups of a batch at log times.
+
+    Args:
+        rates: (B, L) log rates of items.
+        weights: (B, L) 1 at items that are counted, 0 elsewhere.
+        members: (B, G, L) whether an item is of a group.
+        places: (B, L) the group of each item among the R = B * G groups.
+        latest: The end of the last panel.
+
+    Attributes:
+        constant: (B, L) what items in the lowest bin add at all times.
+        zooms: How many times there are in each grid after the first one.
+    """
+
+    zooms = (ZOOM,)
+
+    def __init__(self, rates: Tensor, weights: Tensor, members: Tensor, places: Tensor, latest: int):
+        self._table = table = tables(latest)
+        batch, grades, _ = ops.shape(members)
+        self._groups = groups = batch * grades
+        position = ops.minimum(rates, float(HIGHEST)) - table.lowest
+        start = ops.clip(ops.floor(ops.stop_gradient(position)), -1.0, table.bins - 2.0)
+        is_slow = position < 0
+        slow = ops.where(is_slow, position, 0.0)
+        self.constant = slow * weights
+        # Powers of the place of an item in its bin, 0 where not counted.
+        self._basis = powers(2 * ops.where(is_slow, ops.exp(slow), position - start) - 1, weights)
+        self._bins = ops.reshape(places * table.bins + ops.cast(start + 1, "int32"), (-1,))
+        sums = ops.segment_sum(ops.reshape(self._basis, (-1, POWERS)), self._bins, num_segments=groups * table.bins)
+        matrix = ops.convert_to_tensor(table.matrix, dtype=sums.dtype)
+        # The coefficients of the sums and of their derivatives in each panel.
+        panels = ops.matmul(ops.reshape(sums, (groups, table.bins * POWERS)), matrix)
+        self._panels = ops.reshape(panels, (groups, table.panels, 2 * POWERS))
+
+    def grid(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Log times (1, N) of all panels, how far apart they are, and the sums (R, N) there and their derivatives."""
+        dtype, panels = self._panels.dtype, self._table.panels
+        by_power = ops.convert_to_tensor(np.vander(GRID, POWERS, increasing=True).T, dtype=dtype)
+        sums = ops.matmul(ops.reshape(self._panels, (self._groups, panels, 2, POWERS)), by_power)
+        arrived, late = (ops.reshape(sums[:, :, part], (self._groups, panels * len(GRID))) for part in range(2))
+        places = ops.convert_to_tensor((GRID + 1) / 2, dtype=dtype)
+        times = ops.reshape(EARLIEST + ops.cast(ops.arange(panels), dtype)[:, None] + places, (1, -1))
+        return times, places[1] - places[0], arrived, late
+
+    def at(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        """The sums at log times (R, N), and their derivatives."""
+        panels = self._table.panels
+        panel = ops.clip(ops.floor(times) - EARLIEST, 0.0, panels - 1.0)
+        self._inside = 2 * (times - EARLIEST - panel) - 1
+        self._panel = ops.cast(panel, "int32") + panels * ops.arange(self._groups, dtype="int32")[:, None]
+        coefficients = ops.take(ops.reshape(self._panels, (-1, 2 * POWERS)), self._panel, axis=0)
+        terms = powers(self._inside)
+        arrived, late = (ops.sum(part * terms, axis=-1) for part in ops.split(coefficients, 2, axis=-1))
+        return arrived, late
+
+    def slopes(self, density: Tensor) -> Tensor:
+        """The mean (B, L) of the derivative of each item over a density (R, N) at the times last asked for."""
+        table = self._table
+        terms = ops.reshape(powers(self._inside, density), (-1, POWERS))
+        sums = ops.segment_sum(terms, ops.reshape(self._panel, (-1,)), num_segments=self._groups * table.panels)
+        of_slopes = table.matrix.reshape(-1, table.panels, 2, POWERS)[:, :, 1].reshape(-1, table.panels * POWERS)
+        matrix = ops.convert_to_tensor(of_slopes.T, dtype=sums.dtype)
+        by_bin = ops.matmul(ops.reshape(sums, (self._groups, table.panels * POWERS)), matrix)
+        coefficients = ops.take(ops.reshape(by_bin, (-1, POWERS)), self._bins, axis=0)
+        return ops.sum(ops.reshape(coefficients, ops.shape(self._basis)) * self._basis, axis=-1)
 
 
 def powers(values: Tensor, first: Tensor | None = None) -> Tensor:

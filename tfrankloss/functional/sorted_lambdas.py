@@ -225,7 +225,7 @@ def _sums(
         )
         for end in (0, -1)
     )
-    rates = np.stack([np.repeat(np.arange(degree + 1), terms), np.tile(decay.rates, degree + 1)])
+    rates = [np.arange(degree + 1), decay.rates]
     from_above = carries.carried(carries.Sums(from_last.moments(of_above), own_gaps), first, last, rates)
     from_below = carries.carried(carries.Sums(from_first.moments(of_below)), last, first, rates, upwards=True)
 
@@ -248,10 +248,8 @@ def _sums(
     below = seen(from_last, from_below.one)
 
     inside = _inside(blocks, discount, form)
-    inside_above = ops.split(ops.matmul(ops.concatenate(inside, axis=2), of_above), 4, axis=2)
-    one, _, of_value, of_slope = inside
-    inside_below = ops.einsum("bnjk,bnjc->bnkc", ops.concatenate([one, of_value, of_slope], axis=3), of_below)
-    inside_below = ops.split(inside_below, 3, axis=2)
+    inside_above = [ops.matmul(factors, of_above) for factors in inside]
+    inside_below = [ops.einsum("bnjk,bnjc->bnkc", inside[place], of_below) for place in (0, 2, 3)]
     above = [kernels.joined(x + y, blocks.length) for x, y in zip(above, inside_above, strict=True)]
     one, of_value, of_slope = (kernels.joined(x + y, blocks.length) for x, y in zip(below, inside_below, strict=True))
     return Sums(*above), Sums(one, None, of_value, of_slope)
@@ -279,11 +277,11 @@ def _features(distances: Tensor, steps: Tensor, counted: Any, decay: decays.Deca
     by_rank = ops.exp(-steps[:, :, None, :] * decay.rates[:, None].astype(keras.backend.standardize_dtype(steps.dtype)))
     if not isinstance(counted, float):
         by_rank = by_rank * counted[:, :, None, :]
-    power = ops.exp(-distances)[:, :, None, :]
-    powers = [by_rank * power]
-    while len(powers) < degree:
-        powers.append(powers[-1] * power)
-    return _Features(by_rank, ops.concatenate(powers, axis=2))
+    numbers = ops.cast(ops.arange(1, degree + 1), distances.dtype)
+    powers = ops.exp(-numbers[:, None] * distances[:, :, None, :])
+    of_both = powers[:, :, :, None, :] * by_rank[:, :, None, :, :]
+    batch, blocks, _, terms, places = ops.shape(of_both)
+    return _Features(by_rank, ops.reshape(of_both, (batch, blocks, degree * terms, places)))
 
 
 def _inside(blocks: _Blocks, discount: str | None, form: sorted_pairs.GapForm) -> list[Tensor]:
