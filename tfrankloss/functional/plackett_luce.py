@@ -82,13 +82,15 @@ def list_mle_loss(
     if score_transform == "identity":
         scores = ops.log(ops.where(scores > SMALLEST_RATIO_SCORE, scores, SMALLEST_RATIO_SCORE))
     if ties in ("random", "position"):
-        places = _label_places(labels, mask, seed if ties == "random" else None)
-        sorted_scores, sorted_mask = (
-            lists.put_back(scores, places),
-            lists.put_back(ops.cast(mask, scores.dtype), places) > 0,
-        )
+        if ties == "random":
+            there, back = lists.take, lists.put_back
+            places = _shuffled_order(labels, mask, seed)
+        else:
+            there, back = lists.put_back, lists.take
+            places = lists.descending_places(labels, mask)
+        sorted_scores, sorted_mask = there(scores, places), there(ops.cast(mask, scores.dtype), places) > 0
         weights = _place_weights(sorted_mask, top_k, discount, scores.dtype)
-        losses = lists.take(weights * _log_shares(sorted_scores, sorted_mask), places)
+        losses = back(weights * _log_shares(sorted_scores, sorted_mask), places)
         return ops.where(mask, losses, 0.0)
     if ties != "exact" or top_k is not None or keras.backend.standardize_dtype(scores.dtype) == "float64":
         return _losses_by_sorting(labels, scores, mask, ties, top_k, discount)
@@ -108,14 +110,16 @@ def check_list_mle(ties: Any, top_k: Any, discount: Any, score_transform: Any) -
     errors.check_choice("score_transform", score_transform, SCORE_TRANSFORMS)
 
 
-def _label_places(labels: Tensor, mask: Tensor, seed: Any) -> Tensor:
-    """The index (B, L) of each item by descending label; ties by input order, or shuffled if there is a seed."""
-    if seed is None:
-        return lists.descending_places(labels, mask)
-    draws = keras.random.uniform(ops.shape(labels), seed=seed)
-    shuffled = ops.argsort(draws, axis=1)
-    order = lists.descending_order(lists.take(labels, shuffled), lists.take(mask, shuffled))
-    return lists.put_back(lists.indices(order), lists.take(shuffled, order))
+def _shuffled_order(labels: Tensor, mask: Tensor, seed: Any) -> Tensor:
+    """Indices (B, L) that sort lists by descending label, ties in a random order of their own in each list."""
+    draws = keras.random.uniform(ops.shape(labels), seed=seed, dtype=labels.dtype)
+
+    def of_others():
+        shuffled = ops.argsort(draws, axis=1)
+        return lists.take(shuffled, lists.descending_order(lists.take(labels, shuffled), lists.take(mask, shuffled)))
+
+    # Draws below 1 never change the order of whole numbers; beside large ones they would lose their digits.
+    return ops.cond(lists.are_grades(labels), lambda: lists.descending_order(labels - draws, mask), of_others)
 
 
 def _log_shares(scores: Tensor, mask: Tensor) -> Tensor:
