@@ -154,20 +154,23 @@ def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
 def masked_log_softmax(values: Tensor, mask: Tensor) -> Tensor:
     """log softmax over the items of each list, (B, L); 0 at padding."""
 
+    # TensorFlow selects in five times the time in which it multiplies.
+    items = ops.cast(mask, values.dtype)
+
     @gradients.custom_gradient
     def log_softmax(values):
-        largest = ops.max(ops.where(mask, values, LOWEST), axis=1, keepdims=True, initial=LOWEST)
-        centered_values = values - largest
-        terms = ops.where(mask, ops.exp(centered_values), 0.0)
-        total = ops.sum(terms, axis=1, keepdims=True)
-        # Lists without items have no term.
-        total = ops.where(total > 0, total, 1.0)
+        filled = ops.where(mask, values, LOWEST)
+        # Lists without items are as far below this as padding is elsewhere.
+        largest = ops.maximum(ops.max(filled, axis=1, keepdims=True, initial=LOWEST), LOWEST / 2)
+        centered_values = filled - largest
+        terms = ops.exp(centered_values)
+        total = ops.maximum(ops.sum(terms, axis=1, keepdims=True), 1.0)
 
         def gradient(*args, upstream=None):
-            upstream = ops.where(mask, args[0] if upstream is None else upstream, 0.0)
+            upstream = items * (args[0] if upstream is None else upstream)
             return upstream - terms * (ops.sum(upstream, axis=1, keepdims=True) / total)
 
-        return ops.where(mask, centered_values - ops.log(total), 0.0), gradient
+        return items * (centered_values - ops.log(total)), gradient
 
     return log_softmax(values)
 

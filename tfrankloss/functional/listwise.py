@@ -181,4 +181,4 @@ def _label_distribution(labels: Tensor, mask: Tensor, label_temperature: float) 
     """softmax(labels / T) over items and its logarithm; probabilities are 0 in lists whose labels are all 0."""
     log_probabilities = lists.masked_log_softmax(labels / label_temperature, mask)
     informative = ops.logical_and(mask, ops.any(labels > 0, axis=1, keepdims=True))
-    return ops.where(informative, ops.exp(log_probabilities), 0.0), log_probabilities
+    return ops.cast(informative, labels.dtype) * ops.exp(log_probabilities), log_probabilities
