@@ -26,7 +26,8 @@ def peak(library, name, batch, length):
     import losses
 
     loss = peers.LIBRARIES[library]()[name]
-    losses.step(loss, *peers.lists(2, 40), jit=False)()
+    # Loads the code of the operations: these lists are long enough to be summed as those that are measured.
+    losses.step(loss, *peers.lists(2, 100), jit=False)()
     print(f"{growth(losses.step(loss, *peers.lists(batch, length), jit=False)):.1f}", flush=True)
 
 
