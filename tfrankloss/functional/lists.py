@@ -153,7 +153,6 @@ def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
 
 def masked_log_softmax(values: Tensor, mask: Tensor) -> Tensor:
     """log softmax over the items of each list, (B, L); 0 at padding."""
-
     # TensorFlow selects in five times the time in which it multiplies.
     items = ops.cast(mask, values.dtype)
 
