@@ -1,8 +1,5 @@
 """What an export answers, against NumPy over the live towers, in the session that TF Serving would open."""
 
-import os
-import subprocess
-import sys
 import warnings
 from types import SimpleNamespace
 
@@ -183,27 +180,6 @@ def test_verify_finds_a_vocabulary_cut_short(tmp_path, vocabulary):
         serving.verify(result.path, model, **arguments)
     with pytest.raises(ValueError, match="warm-up records as it did"):
         serving.verify(result.path)
-
-
-def test_another_process_with_tensorflow_alone(tmp_path):
-    model = towers("euclidean")
-    arguments = {"preprocessing": words_to_users(), "signatures": ["serving_default"]}
-    result = serving.export(model, tmp_path, candidates=index_of(model), k=2, **arguments)
-    script = f"""
-import sys, tensorflow as tf
-session = tf.compat.v1.Session(graph=tf.Graph())
-with session.graph.as_default():
-    signature = tf.compat.v1.saved_model.load(session, ["serve"], {str(result.path)!r}).signature_def["serving_default"]
-feeds = {{signature.inputs["user_id"].name: ["u7"], signature.inputs["history"].name: [[0, 0, 0, 0]]}}
-print([value.decode() for value in session.run(signature.outputs["ids"].name, feeds)[0]])
-assert "keras" not in sys.modules and "tfrankloss" not in sys.modules
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""}
-    )
-    scores = table(model, {"user": np.array([8]), "history": np.zeros((1, 4), np.int32)}, catalog())
-    best = [f"item-{number}" for number in np.argsort(-scores[0])[:2]]
-    assert done.stdout.splitlines()[-1] == str(best), done.stderr[-2000:]
 
 
 def test_without_candidates_the_default_scores(tmp_path):

@@ -23,6 +23,8 @@ def compiled():
     library = Path(tf.__file__).parent
     binary = Path(tempfile.mkdtemp(prefix="tfrankloss-client-")) / "client"
     command = [compiler, "-std=gnu11", "-O2", f"-I{library}/include", SOURCE, "-o", binary, f"-L{library}"]
+    # A third of the time: these are libraries of a gigabyte.
+    command += ["-fuse-ld=gold"] if shutil.which("ld.gold") else []
     command += ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2", f"-Wl,-rpath,{library}"]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     return (binary, "") if done.returncode == 0 else (None, done.stderr)
