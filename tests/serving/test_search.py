@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from serving import page
 from tfrankloss import serving
 from tfrankloss.data import to_example
 from tfrankloss.serving.search import LOWEST
@@ -183,18 +184,23 @@ def test_a_query_that_is_no_number_finds_nothing(tmp_path):
     assert (answers["scores"][0] == LOWEST).all()
 
 
-def test_names_of_another_exporter(tmp_path):
-    """TensorFlow Recommenders' BruteForce: scores first, both without names."""
-    index = serving.CandidateIndex(["a", "b", "c"], [[1, 0], [0, 1], [1, 1]])
-    alias = serving.Alias("serving_default", {"input_1": "query"}, {"output_1": "scores", "output_2": "ids"})
-    wanted = {"serving_default": alias, "query_with_exclusions": "search"}
-    serving.export(identity("dot", 2), tmp_path, candidates=index, k=2, signatures=wanted)
-    found = serving.signatures(tmp_path)
-    assert sorted(found) == ["query_with_exclusions", "serving_default"]
-    assert sorted(found["serving_default"]["outputs"]) == ["output_1", "output_2"]
+def test_clients_of_tensorflow_recommenders_need_not_change(tmp_path):
+    """BruteForce gives scores first; Keras 2 numbers what a model of a class takes and gives."""
+    model = identity("dot", 2)
+    user = keras.Input((2,), name="user_id")
+    model.query_tower = keras.Model(user, user * 1.0)
+    index = serving.CandidateIndex([f"item-{place}" for place in range(12)], np.arange(24).reshape(12, 2))
+    page.run("As tfrs.layers.factorized_top_k.BruteForce", model, tmp_path, index)
+    (found,) = serving.signatures(tmp_path).values()
+    assert sorted(found["inputs"]) == ["input_1"] and sorted(found["outputs"]) == ["output_1", "output_2"]
     with serving.load(tmp_path) as servable:
         answers = servable.query(input_1=[[2, 1]])
-    assert answers["output_2"].tolist() == [[b"c".decode(), "a"]] and answers["output_1"].tolist() == [[3, 2]]
+    assert answers["output_2"].tolist() == [[f"item-{place}" for place in range(11, 1, -1)]]
+    assert answers["output_1"].tolist() == [[6 * place + 1 for place in range(11, 1, -1)]]
+
+
+def test_names_that_an_alias_cannot_change(tmp_path):
+    index = serving.CandidateIndex(["a", "b", "c"], [[1, 0], [0, 1], [1, 1]])
     for wrong in ({"inputs": {"x": "y"}}, {"outputs": {"x": "y"}}):
         with pytest.raises(ValueError, match="of an Alias must name"):
             serving.export(
