@@ -86,7 +86,8 @@ def table(model, query_inputs, candidate_inputs):
 def test_top_k_is_a_full_sort(tmp_path, similarity, ids):
     model = towers(similarity, temperature=0.5)
     index = index_of(model, ids)
-    names = ("serving_default", "search", "examples", "classify")
+    # Serialized features ask the same search: once for ids of each kind is enough, for strings in tests/serving.
+    names = ("serving_default", "search") if ids is None else ("serving_default", "search", "examples", "classify")
     result = serving.export(model, tmp_path / "movies", candidates=index, k=5, signatures=names)
     assert result.path == tmp_path / "movies" / "1" and result.version == 1
     assert result.signatures == names
@@ -279,7 +280,7 @@ def test_bfloat16_answers_in_float32(tmp_path):
     dense = keras.layers.Dense(1, dtype="bfloat16")
     model = keras.Model(features, keras.ops.squeeze(dense(features), -1))
     assert model.output.dtype == "bfloat16"
-    serving.export(model, tmp_path)
+    serving.export(model, tmp_path, signatures=["serving_default"])
     with serving.load(tmp_path) as servable:
         assert servable.query(features=np.ones((2, 3, 4)))["scores"].dtype == np.float32
 
@@ -302,13 +303,14 @@ def test_parameters_are_on_disk_once(tmp_path):
 def test_given_probe_is_used(tmp_path):
     features = keras.Input((2, 3), name="features")
     model = keras.Model(features, keras.ops.sum(keras.ops.log(features), -1))
+    arguments = {"signatures": ["serving_default"]}
     with pytest.raises(ValueError, match=r"finite outputs.*probe"):
-        serving.export(model, tmp_path)
-    serving.export(model, tmp_path, probe={"features": np.ones((2, 2, 3))})
+        serving.export(model, tmp_path, **arguments)
+    serving.export(model, tmp_path, probe={"features": np.ones((2, 2, 3))}, **arguments)
     with pytest.raises(ValueError, match="`features` must have shape"):
-        serving.export(model, tmp_path, probe={"features": np.ones((2, 3))})
+        serving.export(model, tmp_path, probe={"features": np.ones((2, 3))}, **arguments)
     with pytest.raises(ValueError, match="`probe` must hold the features"):
-        serving.export(model, tmp_path, probe={"feature": np.ones((2, 2, 3))})
+        serving.export(model, tmp_path, probe={"feature": np.ones((2, 2, 3))}, **arguments)
 
 
 def test_verify_finds_another_model(tmp_path):
