@@ -175,7 +175,11 @@ def test_arguments_that_do_not_fit(tmp_path, no_tracing):
     refused(tmp_path, towers(), TypeError, "`candidates` must be a CandidateIndex", candidates=[1], k=1)
     wide = serving.CandidateIndex([1], [[1.0, 2.0, 3.0]])
     refused(tmp_path, towers(), ValueError, "must have the same shape", candidates=wide, k=1)
-    refused(tmp_path, ranker(), ValueError, "`candidates` must be None", candidates=index())
+    refused(tmp_path, ranker(), ValueError, "`candidates` must be without embeddings", candidates=index())
+    alone = serving.CandidateIndex(np.arange(4))
+    refused(tmp_path, towers(), ValueError, "`candidates` must have embeddings", candidates=alone)
+    refused(tmp_path, ranker(), ValueError, r"candidates.*must have the same shape.*\(None, 4\)", candidates=alone)
+    refused(tmp_path, ranker(), ValueError, "`context` must be None", candidates=alone, context=["features"])
     refused(tmp_path, ranker(), ValueError, "`preprocessing` must have keys among", preprocessing={"query": ranker()})
     other = keras.Input((3, 4), name="raw")
     wrong = {"inputs": keras.Model(other, {"numbers": other * 1.0})}

@@ -31,7 +31,10 @@ def compiled():
 
 
 def ask(path, requests, folder):
-    """Answers to requests (signature, inputs), all by one process: outputs by name, or the message of an error."""
+    """Answers to requests (signature, inputs), all by one process: outputs by name, or the message of an error.
+
+    An input of another signature is named by (signature, name).
+    """
     binary, fault = compiled()
     assert binary, fault
     model = saved_model_pb2.SavedModel.FromString((Path(path) / "saved_model.pb").read_bytes())
@@ -41,7 +44,8 @@ def ask(path, requests, folder):
         for name, inputs in requests:
             file.write(number(len(inputs)))
             for key, values in inputs.items():
-                file.write(place(signatures[name].inputs[key].name) + tensor(values))
+                owner, argument = key if isinstance(key, tuple) else (name, key)
+                file.write(place(signatures[owner].inputs[argument].name) + tensor(values))
             outputs = sorted(signatures[name].outputs)
             file.write(number(len(outputs)) + b"".join(place(signatures[name].outputs[key].name) for key in outputs))
     command = [str(binary), str(path), str(folder / "requests"), str(folder / "answers")]

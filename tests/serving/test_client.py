@@ -130,6 +130,7 @@ ABUSE = {
     "a matrix of ids": ("serving_default", {"user_id": texts(["3"])}, "shape"),
     "numbers for strings": ("serving_default", {"user_id": np.array([3])}, "expects arg[0] to be string"),
     "no input": ("serving_default", {}, "user_id"),
+    "one more input": ("serving_default", {"user_id": texts("3"), ("search", "k"): np.zeros(1, np.int32)}, (1, 20)),
     "k of 0": ("search", abused(k=np.array([5, 0], np.int32)), "`k` must be from 1 to 20"),
     "negative k": ("search", abused(k=np.array([-5, 1], np.int32)), "`k` must be from 1 to 20"),
     "k above the maximum": ("search", abused(k=np.array([21, 1], np.int32)), "`k` must be from 1 to 20"),

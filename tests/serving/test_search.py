@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from serving import page
-from tfrankloss import serving
+from tfrankloss import models, serving
 from tfrankloss.data import to_example
 from tfrankloss.serving.search import LOWEST
 
@@ -211,6 +211,67 @@ def test_names_that_an_alias_cannot_change(tmp_path):
             )
 
 
+def scorers(similarities, size):
+    """Models of a whole catalog, with parameters that are no small numbers."""
+    generator = np.random.default_rng(7)
+    models_ = []
+    for place, similarity in enumerate(similarities):
+        model = models.catalog_scorer(size, 4, similarity=similarity, temperature=0.5, name=f"member_{place}")
+        for weight in model.weights:
+            if weight.dtype == "float32":
+                weight.assign(generator.normal(size=weight.shape))
+        models_.append(model)
+    return models_
+
+
+@pytest.mark.parametrize("similarities", [("dot",), ("dot", "cosine")], ids=["one", "ensemble"])
+def test_models_of_a_whole_catalog(tmp_path, example, monkeypatch, similarities):
+    full = example("movielens_full_softmax")
+    monkeypatch.setattr(full, "HISTORY", 3)
+    ids, parity = np.array([f"item-{place}" for place in range(300)], object), np.arange(300) % 2
+    members = scorers(similarities, 300)
+    model = members[0] if len(members) == 1 else full.ensemble(members)
+    lookup = {"inputs": full.lookup(ids)}
+    arguments = {"k": 7, "exclude": True, "preprocessing": lookup}
+    if len(members) == 1:
+        arguments["signatures"] = ["serving_default", "search", "classify", "scores"]
+    index = serving.CandidateIndex(ids, attributes={"parity": parity})
+    result = serving.export(model, tmp_path, candidates=index, **arguments)
+    assert set(result.signatures) == {"serving_default", "search", "classify", "scores"} | (
+        {"examples"} if len(members) > 1 else set()
+    )
+    watched = [full.padded(row) for row in (["item-5", "item-17"], ["item-17", "never seen"], [])]
+    table = model(lookup["inputs"]({"watched": tf.constant(watched)})["history"]).numpy().astype(np.float64)
+
+    def best(without, of=(0, 1)):
+        good = [~np.isin(ids, row) & np.isin(parity, of) for row in without]
+        return [
+            [place for place in np.argsort(-row, kind="stable") if fine[place]][:7]
+            for row, fine in zip(table, good, strict=True)
+        ]
+
+    rest = {"watched": watched, "k": [7] * 3, "exclude_ids": [[""]] * 3}
+    with serving.load(tmp_path) as servable:
+        np.testing.assert_allclose(servable.query("scores", watched=watched)["scores"], table, rtol=1e-4, atol=1e-5)
+        for answers, expected in (
+            (servable.query(watched=watched, exclude_ids=[[""]] * 3), best([[]] * 3)),
+            (servable.query(watched=watched, exclude_ids=watched), best(watched)),
+            (servable.query("search", **rest, parity_in=[[1]] * 3), best([[]] * 3, of=[1])),
+        ):
+            assert answers["ids"].tolist() == ids[expected].tolist()
+            found = np.take_along_axis(table, np.array(expected), 1)
+            np.testing.assert_allclose(answers["scores"], found, rtol=1e-4, atol=1e-5)
+        messages = [to_example({"watched": row}) for row in watched]
+        assert servable.query("classify", inputs=messages)["classes"].tolist() == ids[best([[]] * 3)].tolist()
+    # The parameters once.
+    parameters = sum(weight.numpy().nbytes for member in members for weight in member.weights)
+    assert parameters < result.size_bytes < parameters + 500_000
+    assert all(row["largest_difference"] < 1e-5 for row in serving.verify(tmp_path).values())
+    shuffled = serving.CandidateIndex(ids[::-1], attributes={"parity": parity})
+    with pytest.raises(ValueError, match="'serving_default' differs"):
+        serving.verify(tmp_path, model, candidates=shuffled, **arguments)
+
+
 def test_index_from_a_catalog(capsys):
     model = identity("dot", 2)
     catalog = {"item": np.eye(2), "id": np.array([7, 9]), "year": [1999, 2007], "name": ["x", "y"]}
@@ -241,6 +302,7 @@ def test_index_arguments():
         ({"attributes": {"a b": [1, 2]}}, ValueError, "`attributes` must have names"),
         ({"attributes": {"year": [1.5, 2]}}, TypeError, "`year` must hold values of type int64"),
         ({"attributes": {"year": [1]}}, ValueError, "must have the same length"),
+        ({"embeddings": None, "storage": "int8"}, ValueError, "`storage` must be 'float32' without embeddings"),
         ({"ids": ["", "b"]}, ValueError, "must not be -1 or empty"),
         ({"ids": [-1, 2]}, ValueError, "must not be -1 or empty"),
         ({"embeddings": np.full((2, 2), 1e5), "storage": "float16"}, ValueError, "at most 65504"),
