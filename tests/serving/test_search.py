@@ -272,6 +272,16 @@ def test_models_of_a_whole_catalog(tmp_path, example, monkeypatch, similarities)
         serving.verify(tmp_path, model, candidates=shuffled, **arguments)
 
 
+def test_all_of_a_catalog_whose_scores_are_negative(tmp_path):
+    features = keras.Input((3,), name="features")
+    index = serving.CandidateIndex([7, 8, 9])
+    serving.export(keras.Model(features, features * 1.0), tmp_path, candidates=index, signatures=["search"])
+    with serving.load(tmp_path) as servable:
+        answers = servable.query("search", features=[[-3, -1, -2]] * 2, k=[3, 3], exclude_ids=[[5], [8]])
+    assert answers["ids"].tolist() == [[8, 9, 7], [9, 7, -1]]
+    np.testing.assert_array_equal(answers["scores"], np.array([[-1, -2, -3], [-2, -3, LOWEST]], np.float32))
+
+
 def test_index_from_a_catalog(capsys):
     model = identity("dot", 2)
     catalog = {"item": np.eye(2), "id": np.array([7, 9]), "year": [1999, 2007], "name": ["x", "y"]}
