@@ -23,8 +23,6 @@ $(VENV)/.test: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --editable '.[test,check,jax]'
 	# TensorFlow Ranking pins packages it does not need for its losses; only the code is wanted, as a live oracle.
 	$(BIN)/python -m pip install --quiet --no-deps 'tensorflow-ranking==0.5.5'
-	# Its messages check what the exporter writes; it is pinned to a minor version of TensorFlow, and only they are wanted.
-	-$(BIN)/python -m pip install --quiet --no-deps tensorflow-serving-api
 	touch $@
 
 $(VENV)/.torch: $(VENV)/.test

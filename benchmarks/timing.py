@@ -1,5 +1,6 @@
 """Times of several functions, taken in turn, so that whatever else the machine does hits all of them alike."""
 
+import random
 import time
 
 
@@ -15,9 +16,12 @@ def interleaved(functions, seconds=4.0, least=5, most=50):
     once = sum(_seconds_of(function) for function in [*functions.values()] for _ in range(2)) / 2
     rounds = int(min(most, max(least, seconds / once)))
     times = {name: [] for name in functions}
+    names, generator = list(functions), random.Random(0)
     for _ in range(rounds):
-        for name, function in functions.items():
-            times[name].append(_seconds_of(function))
+        # In another order each time: what ran just before decides what is left in the cache.
+        generator.shuffle(names)
+        for name in names:
+            times[name].append(_seconds_of(functions[name]))
     return {name: sorted(values) for name, values in times.items()}
 
 

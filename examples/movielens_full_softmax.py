@@ -174,21 +174,26 @@ def lookup(item_ids: np.ndarray) -> keras.Model:
 
 
 def export_and_ask(model: keras.Model, train: Interactions, args: argparse.Namespace) -> None:
-    """Export the model, load the export and print what it answers to a history of raw ids."""
-    result = serving.export(model, args.export, preprocessing={"inputs": lookup(train.item_ids)}, context=["watched"])
+    """Export the model with the ids of its catalog, load it and print the best for a history, without its items."""
+    result = serving.export(
+        model,
+        args.export,
+        candidates=serving.CandidateIndex(train.item_ids),
+        exclude=HISTORY,
+        preprocessing={"inputs": lookup(train.item_ids)},
+    )
     print(f"exported: {result.path} ({result.size_bytes / 1e6:.1f} MB), signatures {', '.join(result.signatures)}")
     sizes = histories(train).sum(axis=1)
     user = int(np.argsort(sizes, kind="stable")[len(sizes) // 2])
-    known = np.unique(train.item_index[train.user_index == user])
+    known = train.item_ids[np.unique(train.item_index[train.user_index == user])][:HISTORY].tolist()
     with serving.load(args.export) as servable:
-        scores = servable.query(watched=[padded(train.item_ids[known[:HISTORY]].tolist())])["scores"][0]
-    scores[known] = -np.inf
-    titles = train.item_features["title"]
-    best = np.argsort(-scores, kind="stable")[:10]
+        answers = servable.query(watched=[padded(known)], exclude_ids=[padded(known)])
+    titles = dict(zip(train.item_ids.tolist(), train.item_features["title"], strict=True))
+    best = list(zip(answers["ids"][0, :10].tolist(), answers["scores"][0, :10], strict=True))
     print_table(
         f"What the reloaded export answers to the {len(known)} items of user {train.user_ids[user]}",
         ["title", "score"],
-        [[str(titles[item]), f"{scores[item]:.3f}"] for item in best],
+        [[str(titles[item]), f"{score:.3f}"] for item, score in best],
     )
 
 

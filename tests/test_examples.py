@@ -108,10 +108,13 @@ def test_full_softmax_beats_popularity_and_answers_to_a_history(example, outputs
     assert is_picture(tmp_path / "runs" / "picture.png")
     with serving.load(tmp_path / "model") as servable:
         asked = [module.padded(ids) for ids in (["7", "12"], ["12", "unknown", "7"], [])]
-        one, same, none = servable.query(watched=asked)["scores"]
+        one, same, none = servable.query("scores", watched=asked)["scores"]
+        answers = servable.query(watched=asked, exclude_ids=asked)
     assert one.shape == (300,)
     np.testing.assert_allclose(one, same, atol=1e-5)
     assert np.abs(one - none).max() > 0.1
+    assert answers["ids"].shape == (3, 100) and not {"7", "12"} & set(answers["ids"][0])
+    np.testing.assert_allclose(answers["scores"][2], np.sort(none)[:-101:-1], atol=1e-5)
     assert "What the reloaded export answers" in capsys.readouterr().out
 
 

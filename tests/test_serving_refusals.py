@@ -175,7 +175,11 @@ def test_arguments_that_do_not_fit(tmp_path, no_tracing):
     refused(tmp_path, towers(), TypeError, "`candidates` must be a CandidateIndex", candidates=[1], k=1)
     wide = serving.CandidateIndex([1], [[1.0, 2.0, 3.0]])
     refused(tmp_path, towers(), ValueError, "must have the same shape", candidates=wide, k=1)
-    refused(tmp_path, ranker(), ValueError, "`candidates` must be None", candidates=index())
+    refused(tmp_path, ranker(), ValueError, "`candidates` must be without embeddings", candidates=index())
+    alone = serving.CandidateIndex(np.arange(4))
+    refused(tmp_path, towers(), ValueError, "`candidates` must have embeddings", candidates=alone)
+    refused(tmp_path, ranker(), ValueError, r"candidates.*must have the same shape.*\(None, 4\)", candidates=alone)
+    refused(tmp_path, ranker(), ValueError, "`context` must be None", candidates=alone, context=["features"])
     refused(tmp_path, ranker(), ValueError, "`preprocessing` must have keys among", preprocessing={"query": ranker()})
     other = keras.Input((3, 4), name="raw")
     wrong = {"inputs": keras.Model(other, {"numbers": other * 1.0})}
@@ -225,9 +229,10 @@ def test_features_are_never_cut_to_fit(tmp_path):
     with pytest.raises(TypeError, match=r"`item` must hold values of type int32\. Received: item.dtype=float64"):
         serving.CandidateIndex.from_model(model, {"item": [0.0, 1.7]}, [1, 2])
     found = serving.CandidateIndex.from_model(model, {"item": [0, 1], "title": ["a", "b"]}, [1, 2])
+    arguments = {"candidates": found, "signatures": ["serving_default", "score"]}
     with pytest.raises(TypeError, match="`user` must hold values of type int32"):
-        serving.export(model, tmp_path, candidates=found, probe={"user": [0.5], "item": [1]})
-    assert serving.export(model, tmp_path, candidates=found).report
+        serving.export(model, tmp_path, probe={"user": [0.5], "item": [1]}, **arguments)
+    assert serving.export(model, tmp_path, **arguments).report
     with serving.load(tmp_path) as servable:
         assert servable.query(user=[0])["ids"].shape == (1, 2)
         for wrong, error, match in (
@@ -250,7 +255,7 @@ def test_words_outside_a_vocabulary(tmp_path):
     known = keras.layers.StringLookup(vocabulary=["a", "b"], num_oov_indices=0)
     vectors = keras.layers.Embedding(3, 2)(known(word))
     model = towers(query_tower=keras.Model(word, vectors))
-    arguments = {"candidates": index(), "k": 1}
+    arguments = {"candidates": index(), "k": 1, "signatures": ["serving_default"]}
     refused(tmp_path, model, ValueError, "`probe` must hold rows that the model takes", **arguments)
     serving.export(model, tmp_path / "base", probe={"word": ["a"], "item": [[1.0, 2.0]]}, **arguments)
 
@@ -262,7 +267,8 @@ def test_empty_history(tmp_path, probe):
     known = keras.ops.expand_dims(keras.ops.cast(history > 0, "float32"), -1)
     mean = keras.ops.sum(vectors * known, 1) / keras.ops.sum(known, 1)
     model = towers(query_tower=keras.Model(history, mean))
-    refused(tmp_path, model, ValueError, "safe pooling.*'history': .0, 0, 0", candidates=index(), k=1, probe=probe)
+    arguments = {"candidates": index(), "k": 1, "probe": probe, "signatures": ["serving_default"]}
+    refused(tmp_path, model, ValueError, "safe pooling.*'history': .0, 0, 0", **arguments)
 
 
 def test_answers_that_differ_from_the_live_model(tmp_path):

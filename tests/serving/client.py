@@ -23,13 +23,18 @@ def compiled():
     library = Path(tf.__file__).parent
     binary = Path(tempfile.mkdtemp(prefix="tfrankloss-client-")) / "client"
     command = [compiler, "-std=gnu11", "-O2", f"-I{library}/include", SOURCE, "-o", binary, f"-L{library}"]
+    # A third of the time: these are libraries of a gigabyte.
+    command += ["-fuse-ld=gold"] if shutil.which("ld.gold") else []
     command += ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2", f"-Wl,-rpath,{library}"]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     return (binary, "") if done.returncode == 0 else (None, done.stderr)
 
 
 def ask(path, requests, folder):
-    """Answers to requests (signature, inputs), all by one process: outputs by name, or the message of an error."""
+    """Answers to requests (signature, inputs), all by one process: outputs by name, or the message of an error.
+
+    An input of another signature is named by (signature, name).
+    """
     binary, fault = compiled()
     assert binary, fault
     model = saved_model_pb2.SavedModel.FromString((Path(path) / "saved_model.pb").read_bytes())
@@ -39,7 +44,8 @@ def ask(path, requests, folder):
         for name, inputs in requests:
             file.write(number(len(inputs)))
             for key, values in inputs.items():
-                file.write(place(signatures[name].inputs[key].name) + tensor(values))
+                owner, argument = key if isinstance(key, tuple) else (name, key)
+                file.write(place(signatures[owner].inputs[argument].name) + tensor(values))
             outputs = sorted(signatures[name].outputs)
             file.write(number(len(outputs)) + b"".join(place(signatures[name].outputs[key].name) for key in outputs))
     command = [str(binary), str(path), str(folder / "requests"), str(folder / "answers")]

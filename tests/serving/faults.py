@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -165,14 +166,16 @@ def answering(base):
     return sorted(found)
 
 
-def cramped(base):
-    """Export where there is no room; returns what was said, and what is left."""
+def cramped(base, longest_file=None):
+    """Export where there is no room, or files may not grow; returns what was said, and what is left."""
     import tfrankloss.serving  # noqa: F401  what the fork shares
 
     context = multiprocessing.get_context("fork")
     said = context.SimpleQueue()
 
     def attempt():
+        if longest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (longest_file, longest_file))
         try:
             export(base)
             said.put("published")
@@ -182,7 +185,55 @@ def cramped(base):
     process = context.Process(target=attempt)
     process.start()
     process.join()
+    # The folder above the base is made by an export, and goes with it.
     return said.get(), sorted(path.name for path in base.parent.rglob("*"))
+
+
+def write_and_wait(base, written):
+    """Export until all files are written aside, and no further; runs in a process of its own."""
+    import keras
+
+    archive = type(keras.export.ExportArchive())
+    write_out = archive.write_out
+
+    def write_out_and_wait(*arguments, **keywords):
+        write_out(*arguments, **keywords)
+        written.set()
+        time.sleep(600)
+
+    archive.write_out = write_out_and_wait
+    export(base)
+
+
+def interrupted(base):
+    """Kill an exporter that has written all files; returns what was there before, after it and after the next ones."""
+    import tfrankloss.serving  # noqa: F401  what the forks share
+
+    context = multiprocessing.get_context("fork")
+    written, found = context.Event(), []
+
+    def look():
+        # The folders of those that write, as one name.
+        found.append([name if name.isdecimal() else "aside" for name in sorted(os.listdir(base))])
+
+    def export_whole():
+        process = context.Process(target=export, args=(base,))
+        process.start()
+        process.join()
+
+    writer = context.Process(target=write_and_wait, args=(base, written))
+    writer.start()
+    assert written.wait(120)
+    look()
+    # Its folder is locked, and stays.
+    export_whole()
+    look()
+    writer.kill()
+    writer.join()
+    look()
+    export_whole()
+    look()
+    return found
 
 
 def sweep_of_kills(folder, count):
@@ -208,33 +259,41 @@ def sweep_of_crowds(folder, count):
 
 
 def sweep_of_small_disks(folder, kilobytes):
-    """Print what became of an exporter on a small disk of its own; True if anything was wrong."""
+    """Print what became of exporters without room; True if anything was wrong."""
+    tried = {"short files": cramped(folder / "short" / "name", 256 * kilobytes)}
     disk = folder / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(disk)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"full disk: not tried, a disk cannot be mounted here: {done.stderr.strip()}")
-        return False
-    said, left = cramped(disk / "models" / "name")
-    print(f"full disk: {said}; left: {left}")
-    # It stops root too, whom no mode of a folder does.
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    said_again, left_again = cramped(disk / "models" / "name")
-    print(f"read-only disk: {said_again}; left: {left_again}")
-    subprocess.run(["umount", str(disk)], check=True)
+    else:
+        tried["full disk"] = cramped(disk / "models" / "name")
+        # It stops root too, whom no mode of a folder does.
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        tried["read-only disk"] = cramped(disk / "models" / "name")
+        subprocess.run(["umount", str(disk)], check=True)
+    for name, (said, left) in tried.items():
+        print(f"{name}: {said}; left: {left}")
     wording = "must be writable and have room for the export"
-    return bool(left or left_again) or wording not in said or wording not in said_again
+    return any(left or wording not in said for said, left in tried.values())
+
+
+def sweep_of_interruptions(folder):
+    """Print what an exporter leaves that is killed with all written; True if anything was wrong."""
+    found = interrupted(folder / "interrupted")
+    print(f"killed with all written: {found}")
+    return found != [["aside"], ["aside", "1"], ["aside", "1"], ["1", "2"]]
 
 
 def main(num_kills):
     """Run all sweeps and print their results; exit code 1 if anything was wrong."""
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        wrong = [sweep_of_small_disks(Path(folder), 64)]
+        wrong = [sweep_of_small_disks(Path(folder), 64), sweep_of_interruptions(Path(folder))]
         wrong += [sweep_of_crowds(Path(folder), 4)]
         wrong += [sweep_of_kills(Path(folder), num_kills)]
-    print(f"{sum(wrong)} of 3 sweeps went wrong; {time.perf_counter() - begin:.0f} s")
+    print(f"{sum(wrong)} of {len(wrong)} sweeps went wrong; {time.perf_counter() - begin:.0f} s")
     return int(any(wrong))
 
 

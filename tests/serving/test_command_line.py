@@ -173,6 +173,16 @@ def test_a_ranker_is_asked(run, ranker):
     assert answer["predictions"][1][1:] == [-3.4028235e38] * 2
     code, answer = query(run, ranker, '{"instances": [{"features": [[NaN]], "lengths": 1}]}')
     assert code == 1 and "`features` must have shape" in answer["error"]
+    row = {"features": [[float("nan")] * 10, [1.0] * 10], "lengths": 2}
+    code, answer = query(run, ranker, {"instances": [row]})
+    assert code == 0 and np.shape(answer["predictions"]) == (1, 2) and np.isfinite(answer["predictions"][0][1])
+
+
+@pytest.mark.parametrize("size", [0, 10_000])
+def test_batches_of_every_size(run, retriever, tmp_path, size):
+    (tmp_path / "request.json").write_text(json.dumps({"inputs": {"user_id": ["3"] * size}}))
+    code, answer = query(run, retriever, f"@{tmp_path}/request.json")
+    assert code == 0 and len(answer["outputs"]["ids"]) == len(answer["outputs"]["scores"]) == size
 
 
 def test_bytes_are_encoded():

@@ -1,10 +1,15 @@
 """What rankers and point-wise scorers answer, against the live models."""
 
+import importlib
+import types
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_ranking_modules
 
+from serving import page
 from tfrankloss import serving
 from tfrankloss.data import to_elwc, to_example
 from tfrankloss.serving.search import LOWEST
@@ -199,23 +204,70 @@ def test_what_is_context_can_be_said(tmp_path):
             serving.export(model, tmp_path, **arguments)
 
 
-def test_names_of_tensorflow_ranking(tmp_path):
-    """The keys, arguments and outputs of tfr.keras.saved_model.Signatures."""
-    wanted = {
-        "serving_default": "regress",
-        tf.saved_model.REGRESS_METHOD_NAME: "regress",
-        tf.saved_model.PREDICT_METHOD_NAME: "examples",
+def names_of(signature):
+    """Of a traced function or of an export: names and types of arguments and outputs."""
+    if not isinstance(signature, dict):
+        (arguments, _), outputs = signature.structured_input_signature, signature.structured_outputs
+        signature = {
+            "inputs": {argument.name: argument for argument in arguments},
+            "outputs": {name: tf.TensorSpec.from_tensor(value) for name, value in outputs.items()},
+        }
+    return {
+        side: {name: (spec.dtype, spec.shape.rank) for name, spec in found.items()} for side, found in signature.items()
     }
-    price = {"price": tf.io.FixedLenFeature([], tf.float32, default_value=7.0)}
-    serving.export(with_context(), tmp_path, signatures=wanted, example_spec=price)
-    found = serving.signatures(tmp_path)
-    assert sorted(found) == sorted(wanted)
-    for one in found.values():
-        assert list(one["inputs"]) == [tf.saved_model.PREDICT_INPUTS] == [tf.saved_model.REGRESS_INPUTS]
-        assert list(one["outputs"]) == [tf.saved_model.PREDICT_OUTPUTS] == [tf.saved_model.REGRESS_OUTPUTS]
-    message = to_elwc({"age": 0}, [{"tags": 1, "price": 2.0}, {"tags": 1}])
+
+
+def test_clients_of_tensorflow_ranking_need_not_change(tmp_path, monkeypatch):
+    """Names, types and scores, against its own signatures over the same model."""
+    if tensorflow_ranking_modules.load() is None:
+        pytest.skip("TensorFlow Ranking is not installed")
+    # Its module of data wants this of TensorFlow, for what is not asked of it here.
+    monkeypatch.setattr(tf, "estimator", types.SimpleNamespace(ModeKeys=None), raising=False)
+    saved_model = importlib.import_module("tensorflow_ranking.python.keras.saved_model")
+    model = with_context()
+    scalar, tags = tf.io.FixedLenFeature([], tf.int64), tf.io.FixedLenFeature([3], tf.int64, [0, 0, 0])
+    price = tf.io.FixedLenFeature([], tf.float32, 7.0)
+
+    def called(inputs, training):
+        given = {name: tf.cast(inputs[name], model.input[name].dtype) for name in model.input}
+        return model(given, training=training)
+
+    theirs = saved_model.Signatures(called, {"age": scalar}, {"tags": tags, "price": price}, "mask")()
+    page.run("As tfr.keras.saved_model.Signatures", model, tmp_path, example_spec={"price": price, "tags": tags})
+    ours = serving.signatures(tmp_path)
+    assert set(ours) == set(theirs)
+    lists = [to_elwc({"age": 2}, [{"tags": [1, 4, 2], "price": 2.0}, {"tags": [3, 3, 8]}]), to_elwc({"age": 1}, [{}])]
+    rows = [to_example({"age": 2, "tags": [1, 4, 2], "price": 2.0}), to_example({"age": 1, "tags": [3, 3, 8]})]
     with serving.load(tmp_path) as servable:
-        assert servable.query("tensorflow/serving/predict", inputs=[message])["outputs"].tolist() == [[2, 7]]
+        for name, function in theirs.items():
+            assert names_of(ours[name]) == names_of(function.get_concrete_function())
+            asked = tf.constant(lists if name.endswith("predict") else rows)
+            scores, expected = servable.query(name, inputs=asked.numpy())["outputs"], function(asked)["outputs"].numpy()
+            there = scores > LOWEST
+            assert there.sum() == (3 if name.endswith("predict") else 2)
+            np.testing.assert_allclose(scores[there], expected[there], rtol=1e-6)
+
+
+def test_clients_of_its_estimators_need_not_change(tmp_path):
+    """Names as TensorFlow's own classes give them, by which TensorFlow Ranking's estimators were exported."""
+    from tensorflow.python.saved_model.model_utils import export_output
+
+    with tf.Graph().as_default():
+        receiver = {"input_ranking_data": tf.compat.v1.placeholder(tf.string, [None])}
+        logits = tf.zeros((2, 3))
+        regress, predict = export_output.RegressionOutput(logits), export_output.PredictOutput(logits)
+        wanted = {
+            "serving_default": regress.as_signature_def(receiver),
+            "tensorflow/serving/regress": regress.as_signature_def(receiver),
+            "tensorflow/serving/predict": predict.as_signature_def(receiver),
+        }
+    page.run("As an estimator of TF-Ranking", with_context(), tmp_path)
+    ours = serving.signatures(tmp_path)
+    assert set(ours) == set(wanted)
+    for name, signature in wanted.items():
+        for side in ("inputs", "outputs"):
+            theirs = {key: info.dtype for key, info in getattr(signature, side).items()}
+            assert {key: spec.dtype.as_datatype_enum for key, spec in ours[name][side].items()} == theirs, name
 
 
 @pytest.mark.parametrize("axes", [(), (1,)])

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serving import page
 from tfrankloss import serving
 from tfrankloss.serving import rest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "serving.md").read_text()
-ASKED = re.findall(r"curl -d '(.*?)' \\\n.*?```json\n(.*?)```", PAGE, flags=re.DOTALL)
+ASKED = re.findall(r"curl -d '(.*?)' \\\n.*?```json\n(.*?)```", page.TEXT, flags=re.DOTALL)
 
 
 def test_every_request_is_found():
-    assert len(ASKED) == PAGE.count("curl -d") == 3
+    assert len(ASKED) == page.TEXT.count("curl -d") == 3
 
 
 @pytest.mark.parametrize("request_, answer", ASKED, ids=["default", "search", "score"])
@@ -34,5 +34,5 @@ def test_request(request_, answer):
 
 
 def test_python_on_the_page_compiles():
-    for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
+    for block in page.CODE:
         compile(block, "docs/serving.md", "exec")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrankloss import serving
+from serving import page
+from tfrankloss import models, serving
 from tfrankloss.data import to_example
 from tfrankloss.serving.search import LOWEST
 
@@ -183,18 +184,23 @@ def test_a_query_that_is_no_number_finds_nothing(tmp_path):
     assert (answers["scores"][0] == LOWEST).all()
 
 
-def test_names_of_another_exporter(tmp_path):
-    """TensorFlow Recommenders' BruteForce: scores first, both without names."""
-    index = serving.CandidateIndex(["a", "b", "c"], [[1, 0], [0, 1], [1, 1]])
-    alias = serving.Alias("serving_default", {"input_1": "query"}, {"output_1": "scores", "output_2": "ids"})
-    wanted = {"serving_default": alias, "query_with_exclusions": "search"}
-    serving.export(identity("dot", 2), tmp_path, candidates=index, k=2, signatures=wanted)
-    found = serving.signatures(tmp_path)
-    assert sorted(found) == ["query_with_exclusions", "serving_default"]
-    assert sorted(found["serving_default"]["outputs"]) == ["output_1", "output_2"]
+def test_clients_of_tensorflow_recommenders_need_not_change(tmp_path):
+    """BruteForce gives scores first; Keras 2 numbers what a model of a class takes and gives."""
+    model = identity("dot", 2)
+    user = keras.Input((2,), name="user_id")
+    model.query_tower = keras.Model(user, user * 1.0)
+    index = serving.CandidateIndex([f"item-{place}" for place in range(12)], np.arange(24).reshape(12, 2))
+    page.run("As tfrs.layers.factorized_top_k.BruteForce", model, tmp_path, index)
+    (found,) = serving.signatures(tmp_path).values()
+    assert sorted(found["inputs"]) == ["input_1"] and sorted(found["outputs"]) == ["output_1", "output_2"]
     with serving.load(tmp_path) as servable:
         answers = servable.query(input_1=[[2, 1]])
-    assert answers["output_2"].tolist() == [[b"c".decode(), "a"]] and answers["output_1"].tolist() == [[3, 2]]
+    assert answers["output_2"].tolist() == [[f"item-{place}" for place in range(11, 1, -1)]]
+    assert answers["output_1"].tolist() == [[6 * place + 1 for place in range(11, 1, -1)]]
+
+
+def test_names_that_an_alias_cannot_change(tmp_path):
+    index = serving.CandidateIndex(["a", "b", "c"], [[1, 0], [0, 1], [1, 1]])
     for wrong in ({"inputs": {"x": "y"}}, {"outputs": {"x": "y"}}):
         with pytest.raises(ValueError, match="of an Alias must name"):
             serving.export(
@@ -203,6 +209,77 @@ def test_names_of_another_exporter(tmp_path):
                 candidates=index,
                 signatures={"serving_default": serving.Alias("serving_default", **wrong)},
             )
+
+
+def scorers(similarities, size):
+    """Models of a whole catalog, with parameters that are no small numbers."""
+    generator = np.random.default_rng(7)
+    models_ = []
+    for place, similarity in enumerate(similarities):
+        model = models.catalog_scorer(size, 4, similarity=similarity, temperature=0.5, name=f"member_{place}")
+        for weight in model.weights:
+            if weight.dtype == "float32":
+                weight.assign(generator.normal(size=weight.shape))
+        models_.append(model)
+    return models_
+
+
+@pytest.mark.parametrize("similarities", [("dot",), ("dot", "cosine")], ids=["one", "ensemble"])
+def test_models_of_a_whole_catalog(tmp_path, example, monkeypatch, similarities):
+    full = example("movielens_full_softmax")
+    monkeypatch.setattr(full, "HISTORY", 3)
+    ids, parity = np.array([f"item-{place}" for place in range(300)], object), np.arange(300) % 2
+    members = scorers(similarities, 300)
+    model = members[0] if len(members) == 1 else full.ensemble(members)
+    lookup = {"inputs": full.lookup(ids)}
+    arguments = {"k": 7, "exclude": True, "preprocessing": lookup}
+    if len(members) == 1:
+        arguments["signatures"] = ["serving_default", "search", "classify", "scores"]
+    index = serving.CandidateIndex(ids, attributes={"parity": parity})
+    result = serving.export(model, tmp_path, candidates=index, **arguments)
+    assert set(result.signatures) == {"serving_default", "search", "classify", "scores"} | (
+        {"examples"} if len(members) > 1 else set()
+    )
+    watched = [full.padded(row) for row in (["item-5", "item-17"], ["item-17", "never seen"], [])]
+    table = model(lookup["inputs"]({"watched": tf.constant(watched)})["history"]).numpy().astype(np.float64)
+
+    def best(without, of=(0, 1)):
+        good = [~np.isin(ids, row) & np.isin(parity, of) for row in without]
+        return [
+            [place for place in np.argsort(-row, kind="stable") if fine[place]][:7]
+            for row, fine in zip(table, good, strict=True)
+        ]
+
+    rest = {"watched": watched, "k": [7] * 3, "exclude_ids": [[""]] * 3}
+    with serving.load(tmp_path) as servable:
+        np.testing.assert_allclose(servable.query("scores", watched=watched)["scores"], table, rtol=1e-4, atol=1e-5)
+        for answers, expected in (
+            (servable.query(watched=watched, exclude_ids=[[""]] * 3), best([[]] * 3)),
+            (servable.query(watched=watched, exclude_ids=watched), best(watched)),
+            (servable.query("search", **rest, parity_in=[[1]] * 3), best([[]] * 3, of=[1])),
+        ):
+            assert answers["ids"].tolist() == ids[expected].tolist()
+            found = np.take_along_axis(table, np.array(expected), 1)
+            np.testing.assert_allclose(answers["scores"], found, rtol=1e-4, atol=1e-5)
+        messages = [to_example({"watched": row}) for row in watched]
+        assert servable.query("classify", inputs=messages)["classes"].tolist() == ids[best([[]] * 3)].tolist()
+    # The parameters once.
+    parameters = sum(weight.numpy().nbytes for member in members for weight in member.weights)
+    assert parameters < result.size_bytes < parameters + 500_000
+    assert all(row["largest_difference"] < 1e-5 for row in serving.verify(tmp_path).values())
+    shuffled = serving.CandidateIndex(ids[::-1], attributes={"parity": parity})
+    with pytest.raises(ValueError, match="'serving_default' differs"):
+        serving.verify(tmp_path, model, candidates=shuffled, **arguments)
+
+
+def test_all_of_a_catalog_whose_scores_are_negative(tmp_path):
+    features = keras.Input((3,), name="features")
+    index = serving.CandidateIndex([7, 8, 9])
+    serving.export(keras.Model(features, features * 1.0), tmp_path, candidates=index, signatures=["search"])
+    with serving.load(tmp_path) as servable:
+        answers = servable.query("search", features=[[-3, -1, -2]] * 2, k=[3, 3], exclude_ids=[[5], [8]])
+    assert answers["ids"].tolist() == [[8, 9, 7], [9, 7, -1]]
+    np.testing.assert_array_equal(answers["scores"], np.array([[-1, -2, -3], [-2, -3, LOWEST]], np.float32))
 
 
 def test_index_from_a_catalog(capsys):
@@ -235,6 +312,7 @@ def test_index_arguments():
         ({"attributes": {"a b": [1, 2]}}, ValueError, "`attributes` must have names"),
         ({"attributes": {"year": [1.5, 2]}}, TypeError, "`year` must hold values of type int64"),
         ({"attributes": {"year": [1]}}, ValueError, "must have the same length"),
+        ({"embeddings": None, "storage": "int8"}, ValueError, "`storage` must be 'float32' without embeddings"),
         ({"ids": ["", "b"]}, ValueError, "must not be -1 or empty"),
         ({"ids": [-1, 2]}, ValueError, "must not be -1 or empty"),
         ({"embeddings": np.full((2, 2), 1e5), "storage": "float16"}, ValueError, "at most 65504"),

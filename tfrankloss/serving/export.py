@@ -95,6 +95,11 @@ def export(
     A functional model to one score per row, (batch,) or (batch, 1), is a point-wise scorer: ``serving_default`` gives
     ``scores`` (batch,), and ``regress`` the same of serialized tf.Examples.
 
+    A functional model to scores (batch, N) of a whole catalogue, such as `tfrankloss.models.catalog_scorer` or an
+    ensemble of these, is exported with ``candidates=CandidateIndex(ids)``, the ids of its N columns. It has
+    ``serving_default``, ``search``, ``examples`` and ``classify`` as two towers have them, and ``scores``: its inputs
+    -> ``scores`` (batch, N).
+
     Arguments of signatures are named after ``keras.Input(name=)``; a feature with one value per row has shape (batch,).
     An open axis takes any length. Where TF Serving batches requests, all those of one batch whose lengths differ are
     answered with an error, and its option to pad them fills with the first element of a tensor, which gives wrong
@@ -103,7 +108,7 @@ def export(
     Args:
         model: The trained model, on the TensorFlow backend of Keras.
         base_path: The local folder above the versions, as in "saved_models/movies". Made if missing.
-        candidates: The catalogue that a two-tower model searches, or None.
+        candidates: The catalogue that is searched, or None.
         k: How many candidates are returned at most; None for 100, or for all where there are fewer.
         exclude: Whether ``serving_default`` takes ``exclude_ids`` as well; a number fixes how many, in ``search`` too.
         list_size: The length of an open list axis, or None to leave it open.

@@ -1,4 +1,4 @@
-"""The candidates that a two-tower export searches: ids and embeddings, checked before anything is traced."""
+"""The candidates that an export searches: ids and embeddings, checked before anything is traced."""
 
 import functools
 from collections import Counter
@@ -27,14 +27,15 @@ class CandidateIndex:
 
     Args:
         ids: N unique strings or integers; none empty and none -1, which stand for no candidate in answers.
-        embeddings: Finite numbers of shape (N, D).
+        embeddings: Finite numbers of shape (N, D); None for a model that scores the whole catalogue itself, column by
+            column in the order of the ids.
         attributes: Columns of N integers by name, such as a category, that requests can filter by.
         storage: How embeddings are kept in the servable: "float32", or in half or a quarter of its memory "float16" or
             "int8" (one scale per candidate). The shorter two cost recall, which `export` prints, and time.
 
     Attributes:
         ids: As given, int64 or str.
-        embeddings: (N, D) float32, as they are searched: what the storage makes of those given.
+        embeddings: (N, D) float32, as they are searched: what the storage makes of those given; or None.
         attributes: As given, int64.
         storage: As given.
 
@@ -52,7 +53,7 @@ class CandidateIndex:
     def __init__(
         self,
         ids: Sequence[Any] | np.ndarray,
-        embeddings: Any,
+        embeddings: Any = None,
         attributes: Mapping[str, Any] | None = None,
         storage: str = "float32",
     ):
@@ -60,24 +61,30 @@ class CandidateIndex:
         # Ids above 2^31 and strings of any length both survive this, where a plain np.asarray may turn them into text.
         errors.check_kind("ids", ids, (Sequence, np.ndarray), "a sequence of strings or integers")
         values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
-        embeddings = np.asarray(embeddings, dtype=np.float32)
         if not values:
             raise ValueError("`ids` must name at least one candidate. Received: ids=[]")
-        errors.check_rank("embeddings", embeddings.shape, 2, "(candidates, dimension)")
-        errors.check_same_length("ids", len(values), "embeddings", len(embeddings))
         self.ids = _checked_ids(values)
+        self.attributes = _checked_attributes(attributes or {}, len(values))
+        self.storage = storage
+        self.embeddings: np.ndarray | None = None
+        if embeddings is not None:
+            self._store(np.asarray(embeddings, dtype=np.float32))
+        elif storage != "float32":
+            raise ValueError(f"`storage` must be 'float32' without embeddings. {errors.received('storage', storage)}")
+
+    def _store(self, embeddings: np.ndarray) -> None:
+        errors.check_rank("embeddings", embeddings.shape, 2, "(candidates, dimension)")
+        errors.check_same_length("ids", self.size, "embeddings", len(embeddings))
         bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
         if bad.size:
             raise ValueError(
                 f"`embeddings` must be finite: a row with NaN vanishes from every answer. "
                 f"Received: {bad.size} such rows, the first for id {self.ids[bad[0]]!r}"
             )
-        self.attributes = _checked_attributes(attributes or {}, len(values))
-        self.storage = storage
         self._given = embeddings
-        self.codes, self.scales = _stored(embeddings, storage)
+        self.codes, self.scales = _stored(embeddings, self.storage)
         self.embeddings = embeddings
-        if storage != "float32":
+        if self.storage != "float32":
             self.embeddings = self.codes.astype(np.float32) * self.scales[:, None]
             if not np.isfinite(self.embeddings).all():
                 raise ValueError(
@@ -91,8 +98,8 @@ class CandidateIndex:
 
     @property
     def dimension(self) -> int:
-        """The length of one embedding."""
-        return self.embeddings.shape[1]
+        """The length of one embedding; without embeddings that of a row of scores."""
+        return self.size if self.embeddings is None else self.embeddings.shape[1]
 
     @functools.cached_property
     def rows(self) -> dict[Any, int]:

@@ -9,7 +9,7 @@ import keras
 from tfrankloss import errors
 from tfrankloss.serving.rankers import ranker
 from tfrankloss.serving.signature import DEFAULT, Alias, Plan, Settings
-from tfrankloss.serving.two_towers import two_towers
+from tfrankloss.serving.two_towers import catalog, two_towers
 
 
 def chosen(planned: Plan, signatures: Sequence[str] | Mapping[str, str | Alias] | None) -> Plan:
@@ -41,5 +41,5 @@ def plan(model: Any, settings: Settings | None = None) -> Plan:
         return chosen(two_towers(model, settings), settings.signatures)
     errors.check_kind("model", model, keras.Model, "a two-tower model (query_tower, candidate_tower) or a keras.Model")
     if settings.candidates is not None:
-        raise ValueError("`candidates` must be None for a model without towers. Received: a CandidateIndex")
+        return chosen(catalog(model, settings), settings.signatures)
     return chosen(ranker(model, settings), settings.signatures)

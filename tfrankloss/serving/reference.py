@@ -162,7 +162,9 @@ class TopK:
     def _table(self, queries: np.ndarray) -> np.ndarray:
         new = {row.tobytes(): row for row in queries if row.tobytes() not in self._known}
         if new:
-            scores = _all_scores(self._measure, np.stack(list(new.values())), self._index.embeddings)
+            scores = np.stack(list(new.values()))
+            if self._index.embeddings is not None:
+                scores = _all_scores(self._measure, scores, self._index.embeddings)
             self._known.update(zip(new, scores, strict=True))
         return np.stack([self._known[row.tobytes()] for row in queries])
 

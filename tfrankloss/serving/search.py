@@ -41,10 +41,7 @@ class ExactSearch(tf.Module):
         # At least one column of padding: there ids that no candidate has are left out.
         self._columns = self._block * (index.size // self._block + 1)
         self._ids = _Ids(index, self._columns)
-        rows = index.embeddings if index.storage == "float32" else index.codes
-        self._products = (_Products if index.storage == "float32" else _ShortProducts)(
-            rows, index.scales, measure.similarity, self._columns
-        )
+        self._products = _products(index, measure.similarity, self._columns)
         self._filters = {
             f"{name}_in": _Filter(name, values, self._columns) for name, values in index.attributes.items()
         }
@@ -210,6 +207,26 @@ class _Filter(tf.Module):
         return tf.gather(passing, self._codes, axis=1)
 
 
+def _products(index: CandidateIndex, similarity: str, columns: int) -> "_Products | _ShortProducts | _Scores":
+    if index.embeddings is None:
+        return _Scores(columns - index.size)
+    if index.storage == "float32":
+        return _Products(index.embeddings, similarity, columns)
+    return _ShortProducts(index.codes, index.scales, similarity, columns)
+
+
+class _Scores(tf.Module):
+    """What a model that scores the whole catalogue gives is ranked as it is."""
+
+    def __init__(self, padding: int):
+        super().__init__()
+        self._padding = padding
+
+    def __call__(self, scores: tf.Tensor) -> tf.Tensor:
+        """Scores (batch, columns) of scores (batch, candidates)."""
+        return tf.pad(scores, [[0, 0], [0, self._padding]], constant_values=LOWEST)
+
+
 class _Products(tf.Module):
     """What queries are ranked by: their products with all candidates, in float32.
 
@@ -217,7 +234,7 @@ class _Products(tf.Module):
     float for padding.
     """
 
-    def __init__(self, rows: np.ndarray, scales: np.ndarray, similarity: str, columns: int):
+    def __init__(self, rows: np.ndarray, similarity: str, columns: int):
         super().__init__()
         count, dimension = rows.shape
         values = rows if similarity == "dot" else rows.astype(np.float64)

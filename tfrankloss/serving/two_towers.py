@@ -1,8 +1,9 @@
-"""The signatures of a two-tower model: search in a catalogue, embeddings, and scores of given candidates."""
+"""The signatures of models that search: two towers, and those that score a whole catalogue."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -23,7 +24,7 @@ def two_towers(model: Any, settings: Settings) -> Plan:
         if not hasattr(model, attribute):
             raise TypeError(f"`model` must have the attribute {attribute}. {errors.received('model', model)}")
     errors.check_choice("model.similarity", model.similarity, SIMILARITIES)
-    _check_settings(settings)
+    _check_settings(settings, "a two-tower model", ("context", "padding"))
     before = settings.models_before({"query", "candidate"})
     query = Stage("model.query_tower", model.query_tower, before.get("query"))
     candidate = Stage("model.candidate_tower", model.candidate_tower, before.get("candidate"))
@@ -31,6 +32,8 @@ def two_towers(model: Any, settings: Settings) -> Plan:
     _check_towers(query, candidate, query_specs, candidate_specs)
     measure = Measure(model.similarity, getattr(model, "temperature", 1.0))
     score = _score(query, candidate, query_specs, candidate_specs, measure, settings.list_size)
+    if isinstance(settings.candidates, CandidateIndex) and settings.candidates.embeddings is None:
+        raise ValueError("`candidates` must have embeddings for a two-tower model. Received: embeddings=None")
     if settings.candidates is None:
         first: tuple[Signature, ...] = (replace(score, name=DEFAULT),)
     else:
@@ -43,12 +46,31 @@ def two_towers(model: Any, settings: Settings) -> Plan:
     return Plan((*first, *embeddings, score), models, {**query_specs, **candidate_specs})
 
 
-def _check_settings(settings: Settings) -> None:
-    for name in ("context", "padding"):
+def catalog(model: keras.Model, settings: Settings) -> Plan:
+    """The plan of a functional model to scores (batch, N) of a whole catalogue, whose ids are the candidates."""
+    _check_settings(settings, "a model of a whole catalog", ("context", "padding", "list_size"))
+    stage = Stage("model", model, settings.models_before({"inputs"}).get("inputs"))
+    check_output(stage)
+    errors.check_rank("model.output", stage.output_shape, 2, "(batch, candidates)")
+    specs, candidates = stage.specs(), cast(CandidateIndex, settings.candidates)
+    errors.check_kind("candidates", candidates, CandidateIndex, "a CandidateIndex or None")
+    if candidates.embeddings is not None:
+        raise ValueError(
+            "`candidates` must be without embeddings for a model that has no towers, as in CandidateIndex(ids). "
+            f"Received: embeddings of shape {candidates.embeddings.shape}"
+        )
+
+    def compute(features: dict[str, tf.Tensor]) -> Outputs:
+        return {"scores": _embed(stage, features)}
+
+    scores = Signature("scores", specs, compute, reference.output_gap(stage, specs))
+    return Plan((*_searches(stage, specs, candidates, Measure("dot"), settings), scores), stage.models, specs)
+
+
+def _check_settings(settings: Settings, kind: str, unused: tuple[str, ...]) -> None:
+    for name in unused:
         if getattr(settings, name) is not None:
-            raise ValueError(
-                f"`{name}` must be None for a two-tower model. Received: {name}={getattr(settings, name)!r}"
-            )
+            raise ValueError(f"`{name}` must be None for {kind}. Received: {name}={getattr(settings, name)!r}")
     if settings.candidates is None and settings.exclude:
         raise ValueError("`exclude` must be False without `candidates`: there is nothing to leave out. Received: True")
 
@@ -87,8 +109,8 @@ def _searches(
     k = min(DEFAULT_K, candidates.size) if settings.k is None else int(settings.k)
     if k > candidates.size:
         raise ValueError(f"`k` must be at most the {candidates.size} candidates. {errors.received('k', k)}")
-    errors.check_same_shape("candidates", (None, candidates.dimension), "query_tower.output", query.output_shape)
-    asked = _asked(specs, candidates, settings.exclude)
+    errors.check_same_shape("candidates", (None, candidates.dimension), f"{query.name}.output", query.output_shape)
+    asked = _asked(query, specs, candidates, settings.exclude)
     search = ExactSearch(candidates, measure, k)
     expected = reference.TopK(query, specs, candidates, measure)
     excluded = {"exclude_ids": asked["exclude_ids"]} if settings.exclude else {}
@@ -105,7 +127,7 @@ def _searches(
     return tuple(signatures)
 
 
-def _asked(specs: Specs, candidates: CandidateIndex, exclude: bool | int) -> Specs:
+def _asked(query: Stage, specs: Specs, candidates: CandidateIndex, exclude: bool | int) -> Specs:
     """The arguments of ``search`` besides the features."""
     width = None if isinstance(exclude, bool) else int(exclude)
     asked = {
@@ -116,7 +138,7 @@ def _asked(specs: Specs, candidates: CandidateIndex, exclude: bool | int) -> Spe
         asked[f"{attribute}_in"] = tf.TensorSpec((None, None), tf.int64, name=f"{attribute}_in")
     clashing = sorted(set(asked) & set(specs))
     if clashing:
-        raise ValueError(f"`query_tower` must not have inputs named {sorted(asked)}. Received: {clashing}")
+        raise ValueError(f"`{query.name}` must not have inputs named {sorted(asked)}. Received: {clashing}")
     return asked
 
 
