@@ -15,10 +15,10 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * REPLICAS)
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from replicas.models import SETTINGS, data_of, model_of, weights_of
-from test_in_batch import OPTIONS, embeddings_of, targets_of
+from test_in_batch import OPTIONS, embeddings_of, targets_of  # noqa: E402
 
-from tfrankloss import InBatchSoftmaxLoss
+from replicas.models import data_of, model_of, weights_of  # noqa: E402
+from tfrankloss import InBatchSoftmaxLoss  # noqa: E402
 
 STRATEGY = tf.distribute.MirroredStrategy([f"CPU:{device}" for device in range(REPLICAS)])
 # Where the ten rows of a batch are cut, and for which options: four replicas take twice as long to trace.

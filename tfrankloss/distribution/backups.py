@@ -1,8 +1,10 @@
 """Backups of a training: all that the next step hangs on, in one file that is either whole or not there."""
 
+import collections
 import io
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +21,60 @@ class Progress(NamedTuple):
         epoch: The epoch to go on with, from 0.
         step: The step of that epoch to go on with, from 0.
         history: The logs of the epochs before, by name.
+        callbacks: What callbacks have come to, as `CallbackStates.changes` gives it.
     """
 
-    epoch: int = 0
-    step: int = 0
-    history: dict[str, list[float]] = {}  # noqa: RUF012 a default that nobody writes to
+    epoch: int
+    step: int
+    history: dict[str, list[float]]
+    callbacks: dict[str, dict[str, Any]]
+
+
+START = Progress(0, 0, {}, {})
+
+
+class CallbackStates:
+    """The numbers that callbacks keep from epoch to epoch, such as the best result so far and how long ago it was.
+
+    Args:
+        callbacks: The callbacks of this worker, at the beginning of a training.
+    """
+
+    def __init__(self, callbacks: Sequence[keras.callbacks.Callback]):
+        # By kind and place among those of a kind, since some are called on one worker only.
+        kinds: collections.Counter[str] = collections.Counter()
+        self.callbacks = {}
+        for callback in callbacks:
+            kind = type(callback).__name__
+            self.callbacks[f"{kind} {kinds[kind]}"] = callback
+            kinds[kind] += 1
+        self.at_first = {name: _numbers_of(callback) for name, callback in self.callbacks.items()}
+
+    def changes(self) -> dict[str, dict[str, Any]]:
+        """Numbers that are not as they were at the beginning, by callback and attribute."""
+        found = {}
+        for name, callback in self.callbacks.items():
+            first = self.at_first[name]
+            now = _numbers_of(callback).items()
+            found[name] = {key: value for key, value in now if key not in first or first[key] != value}
+        return found
+
+    def restore(self, changes: dict[str, dict[str, Any]]) -> None:
+        """Put such numbers back."""
+        for name, numbers in changes.items():
+            if name in self.callbacks:
+                vars(self.callbacks[name]).update(numbers)
+
+
+def _numbers_of(callback: keras.callbacks.Callback) -> dict[str, Any]:
+    """The attributes of a callback that are numbers or nothing."""
+    found = {}
+    for name, value in vars(callback).items():
+        if isinstance(value, np.generic):
+            value = value.item()
+        if value is None or isinstance(value, (bool, int, float)):
+            found[name] = value
+    return found
 
 
 def variables_of(model: keras.Model) -> list[Any]:
@@ -72,7 +123,7 @@ def restore(model: keras.Model, folder: Path) -> Progress:
     """
     path = folder / FILE
     if not path.exists():
-        return Progress()
+        return START
     variables = variables_of(model)
     with np.load(path) as content:
         about = json.loads(str(content["about"]))

@@ -55,8 +55,9 @@ def fit(
 
     With ``backup_dir`` a training that was killed goes on where its last backup was, when all workers are started
     again: with the same weights, optimizer, seeds, metrics and place in the data, which must come in the same order
-    again, as from `tf.data.Dataset.shuffle` with a seed. It then ends as it would have. Callbacks start anew, as they
-    do with `keras.callbacks.BackupAndRestore`; the history is kept. The backup is removed at the end.
+    again, as from `tf.data.Dataset.shuffle` with a seed. It then ends as it would have. Callbacks get back the numbers
+    that they keep, such as the best result so far and how long ago it was, but nothing else (of
+    `keras.callbacks.EarlyStopping` not the best weights). The backup is removed at the end.
 
     Args:
         model: A compiled model, made in the scope of ``strategy``.
@@ -98,7 +99,7 @@ def fit(
     with strategy.scope():
         _build(model, dataset)
         folder = None if backup_dir is None else Path(backup_dir)
-        at = backups.Progress() if folder is None else backups.restore(model, folder)
+        at = backups.START if folder is None else backups.restore(model, folder)
         _check_same_start(strategy, at.epoch * steps + at.step)
     data = iter(strategy.experimental_distribute_dataset(dataset.repeat().skip(at.epoch * steps + at.step)))
     train = _step_function(model, strategy, model.train_step)
@@ -114,8 +115,16 @@ def fit(
     )
     model.stop_training = False
     called.on_train_begin()
+    states = backups.CallbackStates(callbacks)
+    states.restore(at.callbacks)
     history.history.update({name: list(values) for name, values in at.history.items()})
     history.epoch.extend(range(at.epoch))
+
+    def back_up(epoch: int, step: int) -> None:
+        if folder is not None:
+            progress = backups.Progress(epoch, step, history.history, states.changes())
+            backups.save(model, folder, progress, write=chief)
+
     logs: dict[str, Any] = {}
     alone = not _several_workers(strategy)
     for epoch in range(at.epoch, epochs):
@@ -126,8 +135,8 @@ def fit(
         for step in range(first, steps):
             called.on_train_batch_begin(step)
             called.on_train_batch_end(step, train(data))
-            if folder and backup_every and (epoch * steps + step + 1) % backup_every == 0 and step + 1 < steps:
-                backups.save(model, folder, backups.Progress(epoch, step + 1, history.history), write=chief)
+            if backup_every and (epoch * steps + step + 1) % backup_every == 0 and step + 1 < steps:
+                back_up(epoch, step + 1)
             if alone and model.stop_training:
                 break
         logs = _python(model.get_metrics_result())
@@ -135,8 +144,7 @@ def fit(
             logs.update(evaluate(called))
         called.on_epoch_end(epoch, logs)
         model.stop_training = _any(strategy, model.stop_training)
-        if folder:
-            backups.save(model, folder, backups.Progress(epoch + 1, 0, history.history), write=chief)
+        back_up(epoch + 1, 0)
         if model.stop_training:
             break
     if model.optimizer is not None:
