@@ -6,7 +6,7 @@ import numpy as np
 from tfrankloss import InBatchSoftmaxLoss
 from tfrankloss.models import two_tower
 
-SETTINGS = {"targets": "candidate_ids", "temperature": 0.3, "symmetric": True}
+SETTINGS = {"targets": "candidate_ids", "temperature": 0.3}
 
 
 def model_of(settings=SETTINGS, negatives=0, optimizer=None, dropout=0.0, metrics=None, **options):
@@ -16,7 +16,9 @@ def model_of(settings=SETTINGS, negatives=0, optimizer=None, dropout=0.0, metric
     user, item = keras.Input((), dtype="int32", name="user"), keras.Input((3,), name="item")
     query = layers.Embedding(7, 4, embeddings_regularizer="l2")(user)
     query = layers.Dense(4, activation="tanh")(layers.Dropout(dropout, seed=5)(query))
-    towers = keras.Model(user, query, name="users"), keras.Model(item, layers.Dense(4)(item), name="items")
+    # Without a bias, which shifts all scores of a row alike: Adam would follow the rounding of its gradient.
+    candidate = layers.Dense(4, use_bias=False)(item)
+    towers = keras.Model(user, query, name="users"), keras.Model(item, candidate, name="items")
     similarity = settings.get("similarity", "dot")
     model = two_tower(*towers, similarity=similarity, num_negatives=negatives or None, **options)
     model.compile(optimizer or keras.optimizers.Adam(0.05), InBatchSoftmaxLoss(**settings), metrics=metrics)

@@ -1,6 +1,7 @@
 """Backups of a training: all that the next step hangs on, in one file that is either whole or not there."""
 
 import collections
+import inspect
 import io
 import json
 import os
@@ -21,7 +22,7 @@ class Progress(NamedTuple):
         epoch: The epoch to go on with, from 0.
         step: The step of that epoch to go on with, from 0.
         history: The logs of the epochs before, by name.
-        callbacks: What callbacks have come to, as `CallbackStates.changes` gives it.
+        callbacks: What callbacks have come to, as `CallbackNumbers.numbers` gives it.
     """
 
     epoch: int
@@ -33,11 +34,11 @@ class Progress(NamedTuple):
 START = Progress(0, 0, {}, {})
 
 
-class CallbackStates:
+class CallbackNumbers:
     """The numbers that callbacks keep from epoch to epoch, such as the best result so far and how long ago it was.
 
     Args:
-        callbacks: The callbacks of this worker, at the beginning of a training.
+        callbacks: The callbacks of this worker.
     """
 
     def __init__(self, callbacks: Sequence[keras.callbacks.Callback]):
@@ -48,31 +49,26 @@ class CallbackStates:
             kind = type(callback).__name__
             self.callbacks[f"{kind} {kinds[kind]}"] = callback
             kinds[kind] += 1
-        self.at_first = {name: _numbers_of(callback) for name, callback in self.callbacks.items()}
 
-    def changes(self) -> dict[str, dict[str, Any]]:
-        """Numbers that are not as they were at the beginning, by callback and attribute."""
-        found = {}
-        for name, callback in self.callbacks.items():
-            first = self.at_first[name]
-            now = _numbers_of(callback).items()
-            found[name] = {key: value for key, value in now if key not in first or first[key] != value}
-        return found
+    def numbers(self) -> dict[str, dict[str, Any]]:
+        """Their numbers, by callback and attribute."""
+        return {name: _numbers_of(callback) for name, callback in self.callbacks.items()}
 
-    def restore(self, changes: dict[str, dict[str, Any]]) -> None:
+    def restore(self, numbers: dict[str, dict[str, Any]]) -> None:
         """Put such numbers back."""
-        for name, numbers in changes.items():
+        for name, values in numbers.items():
             if name in self.callbacks:
-                vars(self.callbacks[name]).update(numbers)
+                vars(self.callbacks[name]).update(values)
 
 
 def _numbers_of(callback: keras.callbacks.Callback) -> dict[str, Any]:
-    """The attributes of a callback that are numbers or nothing."""
+    """The attributes of a callback that are numbers or nothing, but for its settings, which are given again."""
+    settings = {name for kind in type(callback).__mro__[:-1] for name in inspect.signature(kind).parameters}
     found = {}
     for name, value in vars(callback).items():
         if isinstance(value, np.generic):
             value = value.item()
-        if value is None or isinstance(value, (bool, int, float)):
+        if name not in settings and (value is None or isinstance(value, (bool, int, float))):
             found[name] = value
     return found
 

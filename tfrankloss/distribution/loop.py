@@ -115,14 +115,14 @@ def fit(
     )
     model.stop_training = False
     called.on_train_begin()
-    states = backups.CallbackStates(callbacks)
-    states.restore(at.callbacks)
+    kept = backups.CallbackNumbers(callbacks)
+    kept.restore(at.callbacks)
     history.history.update({name: list(values) for name, values in at.history.items()})
     history.epoch.extend(range(at.epoch))
 
     def back_up(epoch: int, step: int) -> None:
         if folder is not None:
-            progress = backups.Progress(epoch, step, history.history, states.changes())
+            progress = backups.Progress(epoch, step, history.history, kept.numbers())
             backups.save(model, folder, progress, write=chief)
 
     logs: dict[str, Any] = {}
