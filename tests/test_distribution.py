@@ -108,6 +108,13 @@ def test_a_killed_process_comes_back(how, tmp_path):
     assert logs["loss"][-1] == pytest.approx(expected["loss"][-1], rel=1e-6)
 
 
+def test_two_devices_of_jax_are_one():
+    pytest.importorskip("jax")
+    environment = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    found = json.loads(output_of(start("jax_parallel.py", **environment)).splitlines()[-1])
+    assert max(found.values()) < 1e-5
+
+
 def small():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
