@@ -170,6 +170,26 @@ def test_a_backup_is_whole_or_not_there(tmp_path, monkeypatch):
     assert not (tmp_path / "backup.npz").exists()
 
 
+def test_a_training_that_was_stopped_is_at_its_end(tmp_path, monkeypatch):
+    """Killed between its last epoch and the removal of the backup, it does not go on."""
+    from tfrankloss.distribution import backups
+
+    model, data = small()
+    patience = keras.callbacks.EarlyStopping("loss", patience=1, min_delta=100)
+    monkeypatch.setattr(backups, "remove", lambda folder: None)
+    epochs = distribution.fit(model, data, epochs=9, backup_dir=tmp_path, callbacks=[patience], verbose=0).epoch
+    again, _ = small()
+    assert epochs == distribution.fit(again, data, epochs=9, backup_dir=tmp_path, verbose=0).epoch == [0, 1]
+    assert again.optimizer.iterations == 2
+
+
+def test_another_backend_is_refused(monkeypatch):
+    model, data = small()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="'tensorflow'"):
+        distribution.fit(model, data)
+
+
 def test_what_the_loop_refuses(tmp_path):
     model, data = small()
     refused = [

@@ -78,7 +78,8 @@ def fit(
     Raises:
         TypeError: If the data are no `tf.data.Dataset`, or a number is not an integer.
         ValueError: If the model is not compiled, belongs to another strategy, or takes several steps per execution; if
-            the backup is that of another model, or not all workers have found the same one.
+            the backup is that of another model, or not all workers have found the same one; on another backend than
+            TensorFlow.
 
     Example:
         >>> import tensorflow as tf
@@ -118,7 +119,7 @@ def fit(
     kept = backups.CallbackNumbers(callbacks)
     kept.restore(at.callbacks)
     history.history.update({name: list(values) for name, values in at.history.items()})
-    history.epoch.extend(range(at.epoch))
+    history.epoch.extend(range(max(map(len, at.history.values()), default=0)))
 
     def back_up(epoch: int, step: int) -> None:
         if folder is not None:
@@ -144,7 +145,8 @@ def fit(
             logs.update(evaluate(called))
         called.on_epoch_end(epoch, logs)
         model.stop_training = _any(strategy, model.stop_training)
-        back_up(epoch + 1, 0)
+        # Once stopped it is at its end, also for those who take it up.
+        back_up(epochs if model.stop_training else epoch + 1, 0)
         if model.stop_training:
             break
     if model.optimizer is not None:
@@ -157,6 +159,8 @@ def fit(
 
 def _check(model: keras.Model, dataset: Any, validation_data: Any, strategy: Any) -> Any:
     """The strategy, once it is sure that all fits."""
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(f"The Keras backend must be 'tensorflow'. Received: {keras.backend.backend()!r}")
     import tensorflow as tf
 
     for name, given in (("dataset", dataset), ("validation_data", validation_data)):
