@@ -118,6 +118,15 @@ def test_full_softmax_beats_popularity_and_answers_to_a_history(example, outputs
     assert "What the reloaded export answers" in capsys.readouterr().out
 
 
+def test_two_workers_beat_popularity(example, tmp_path, capfd):
+    paths = ["--backup", str(tmp_path / "backup"), "--export", str(tmp_path / "model.keras")]
+    results = example("two_workers").main(["--quick", *paths])
+    assert results["two workers"]["recall@10"] > 1.2 * results["popularity"]["recall@10"]
+    assert results["two workers"]["ndcg@10"] > 1.2 * results["popularity"]["ndcg@10"]
+    assert "Epoch 15/15" in capfd.readouterr().out
+    assert not (tmp_path / "backup").exists()
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("bad", ["missing", "empty", "malformed"])
 def test_bad_data_is_one_line_and_exit_code_2(example, name, bad, tmp_path, capsys):

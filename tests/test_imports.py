@@ -33,7 +33,7 @@ ALLOWED = {
     "names": {"errors"},
     "functional": {"errors"},
     "inputs": {"errors", "functional"},
-    "losses": {"config", "errors", "functional", "inputs", "names"},
+    "losses": {"config", "distribution", "errors", "functional", "inputs", "names"},
     "metrics": {"config", "errors", "functional", "inputs", "names"},
     "retrieval": {"errors", "functional", "inputs"},
     "layers": {"errors", "functional"},

@@ -4,12 +4,22 @@ All of ``tfrankloss.losses`` and ``tfrankloss.metrics`` is here too, but for the
 imported on their own, since they load TensorFlow.
 """
 
-from tfrankloss import functional, layers, losses, metrics, models, retrieval, sampling
+from tfrankloss import distribution, functional, layers, losses, metrics, models, retrieval, sampling
 from tfrankloss.losses import *
 from tfrankloss.metrics import *
 from tfrankloss.version import __version__
 
-__all__ = ["__version__", "functional", "layers", "losses", "metrics", "models", "retrieval", "sampling"]
+__all__ = [
+    "__version__",
+    "distribution",
+    "functional",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "retrieval",
+    "sampling",
+]
 __all__ += losses.__all__
 __all__.remove("get")
 __all__ += metrics.__all__

@@ -173,6 +173,7 @@ def in_batch_embedding_loss(
     symmetric: bool = False,
     relevance: str = "mask",
     chunk_size: int | None = None,
+    own_rows: Any = None,
 ) -> Tensor:
     r"""``in_batch_softmax_loss`` of ``in_batch_scores``, in memory that grows with B and not with its square.
 
@@ -199,9 +200,11 @@ def in_batch_embedding_loss(
         symmetric: As in ``in_batch_softmax_loss``.
         relevance: As in ``in_batch_softmax_loss``.
         chunk_size: Queries to take at a time; None for as many as fit a few megabytes.
+        own_rows: How many rows have their loss computed, those that come first: R. All others are there for their
+            candidates, and with ``symmetric`` for their queries. None for all.
 
     Returns:
-        (B,) loss per row.
+        (B,) loss per row, or (R,).
 
     Raises:
         ValueError: If shapes do not fit or an option has a wrong value.
@@ -237,31 +240,38 @@ def in_batch_embedding_loss(
     if shared_negatives:
         columns = ops.concatenate([candidates, ops.reshape(negatives, (-1, ops.shape(negatives)[2]))], axis=0)
         exists, negatives = _with_shared(valid, ops.shape(negatives)[1]), negatives[:, :0]
-    counted = ops.logical_and(valid, labels > 0)
+
+    def own(values):
+        return values if values is None or own_rows is None else values[:own_rows]
+
+    counted = own(ops.logical_and(valid, labels > 0))
     batch = in_batch_chunks.Batch(
-        _as_query(queries, similarity) / temperature,
+        _as_query(own(queries), similarity) / temperature,
         _as_candidate(columns, similarity),
-        _as_candidate(negatives, similarity),
+        _as_candidate(own(negatives), similarity),
         exists,
         counted,
         of_columns,
-        of_negatives,
-        *identities,
+        own(of_negatives),
+        own(identities.ids),
+        identities.column_ids,
+        own(identities.negative_ids),
+        own(identities.known),
     )
     losses = in_batch_chunks.softmax_losses(batch, settings, size)
     if symmetric:
         back = in_batch_chunks.Batch(
-            _as_query(candidates, similarity) / temperature,
+            _as_query(own(candidates), similarity) / temperature,
             _as_candidate(queries, similarity),
-            _as_candidate(embeddings[:, :0], similarity),
+            _as_candidate(own(embeddings[:, :0]), similarity),
             valid,
             counted,
-            ids=identities.ids,
+            ids=own(identities.ids),
             column_ids=identities.ids,
             known_of_columns=identities.known,
         )
         losses = (losses + in_batch_chunks.softmax_losses(back, settings, size)) / 2
-    return _counted(losses, ops.cast(labels, losses.dtype), valid, relevance)
+    return _counted(losses, ops.cast(own(labels), losses.dtype), own(valid), relevance)
 
 
 def clean_rows(targets: Tensor, embeddings: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -50,7 +50,11 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
             values, weights = self.list_losses(y_true, y_pred, sample_weight)
             if weights is None and sample_weight is not None and self.reduction == "mean_with_sample_weight":
                 values, weights = self._per_weight(values, y_true, y_pred, sample_weight)
-            return self._reduce(values, values, sample_weight=weights)
+            return self.reduce(values, weights)
+
+    def reduce(self, values: Tensor, weights: Tensor | None) -> Tensor:
+        """The losses (B,) of lists, multiplied by their weights (B,) where there are some, as ``reduction`` says."""
+        return self._reduce(values, values, sample_weight=weights)
 
     def call(self, y_true: Any, y_pred: Any) -> Tensor:
         """The loss (B,) of each list."""

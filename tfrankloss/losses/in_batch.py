@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from tfrankloss import errors, functional, inputs
+from tfrankloss.distribution import replicas
 from tfrankloss.functional.in_batch_rows import DUPLICATES, RELEVANCE, check_smoothing
 from tfrankloss.functional.lists import computing_dtype
 from tfrankloss.functional.similarity import SIMILARITIES
@@ -122,7 +123,12 @@ class InBatchSoftmaxLoss(RankingLoss):
     def list_losses(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
         """The loss (B,) of each row, and the weights (B,) of the rows."""
         batch = inputs.read_rows(y_true, y_pred, sample_weight, computing_dtype(self.dtype))
-        predictions, given = batch.predictions, {}
+        given: dict[str, Any] = {}
+        gathered = len(batch.predictions.shape) == 3 and replicas.on_several_replicas()
+        if gathered:
+            given["own_rows"] = ops.shape(batch.predictions)[0]
+            batch = batch._replace(**replicas.gather_rows(batch.targets, batch.predictions, batch.mask))
+        predictions = batch.predictions
         if isinstance(self.settings["candidate_probability"], str):
             predictions, targets, given["log_probabilities"] = self._split_probabilities(predictions, batch.targets)
             batch = batch._replace(targets=targets)
@@ -134,7 +140,7 @@ class InBatchSoftmaxLoss(RankingLoss):
             raise ValueError(
                 f"`y_true` must have shape (batch,) or (batch, 1). Received: y_true.shape={tuple(batch.targets.shape)}"
             )
-        if len(predictions.shape) == 3 and self._in_chunks(predictions.shape[0]):
+        if gathered or (len(predictions.shape) == 3 and self._in_chunks(predictions.shape[0])):
             options = {**self._options(1.0), "similarity": self.similarity, "chunk_size": self.settings["chunk_size"]}
             values = functional.in_batch_embedding_loss(
                 labels, predictions, batch.mask, temperature=self.temperature, **options, **given
@@ -149,6 +155,12 @@ class InBatchSoftmaxLoss(RankingLoss):
                 labels, predictions / self.temperature, batch.mask, **self._options(self.temperature), **given
             )
         return values, batch.row_weights
+
+    def reduce(self, values: Tensor, weights: Tensor | None) -> Tensor:
+        """The losses (B,) of rows reduced, over the rows of all replicas where there are several."""
+        if replicas.on_several_replicas():
+            return replicas.reduce_rows(values, weights, self.reduction)
+        return super().reduce(values, weights)
 
     def _in_chunks(self, rows: int | None) -> bool:
         return self.settings["chunk_size"] is not None or rows is None or rows > ROWS_AT_ONCE
@@ -177,6 +189,8 @@ class InBatchSoftmaxLoss(RankingLoss):
 
     def _read_ids(self, targets: Tensor, predictions: Tensor) -> dict[str, Tensor]:
         """Ids, and what tables say of them, from targets (B, T)."""
+        if replicas.in_symbolic_build():
+            targets = ops.cast(targets, "int64")
         if "int" not in str(targets.dtype):
             raise TypeError(
                 '`y_true` must hold integers with targets="candidate_ids": floats cannot tell large ids apart. '

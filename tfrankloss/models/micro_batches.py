@@ -75,7 +75,8 @@ def _tensorflow_step(model: keras.Model, size: int, data: Any) -> dict[str, Any]
     for state, value in zip(states, at_last, strict=True):
         state.assign(value)
     model.optimizer.apply_gradients(zip(slopes, weights, strict=True))
-    _update_loss(model, loss, rows)
+    # Each of several replicas has its share of the loss.
+    _update_loss(model, loss * tf.distribute.get_strategy().num_replicas_in_sync, rows)
     return model.compute_metrics(x, y, embeddings, sample_weight=sample_weight)
 
 

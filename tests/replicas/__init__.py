@@ -1,0 +1,1 @@
+"""Programs that the tests of distributed training start, since devices and workers are settled once for a process."""
