@@ -148,6 +148,8 @@ def targets_of(settings, random, negatives, rows=10):
 def test_options_at_once_and_in_chunks(settings, negatives, random):
     """Both agree with the reference, and so do their gradients; of chunks of 4 rows the last is not full."""
     embeddings = embeddings_of(random, rows=10, negatives=negatives)
+    if settings.get("candidate_probability") == "embeddings":
+        embeddings[:, :, -1] = -np.abs(embeddings[:, :, -1])
     targets = targets_of(settings, random, negatives)
     whole, chunked = (InBatchSoftmaxLoss(**settings, chunk_size=size, reduction=None) for size in (None, 4))
     values, gradient = values_and_gradient(whole, targets, embeddings)
@@ -235,6 +237,76 @@ def test_settings_that_cannot_be(settings, message):
 def test_targets_that_do_not_fit(settings, targets, message, random):
     with pytest.raises(ValueError, match=re.escape(message)):
         InBatchSoftmaxLoss(**settings)(targets, embeddings_of(random, rows=4, negatives=1))
+
+
+@pytest.mark.parametrize(
+    ("column", "wrong", "message"),
+    [
+        ("targets", 0.0, "`y_true` must hold probabilities, greater than 0 and at most 1, behind the relevance. "),
+        ("targets", -0.5, "Received: -0.5 in row 1"),
+        ("targets", 1.5, "Received: 1.5 in row 1"),
+        ("embeddings", 0.25, "`y_pred` must hold logarithms of probabilities, finite and at most 0, as last coordi"),
+        ("embeddings", -np.inf, "Received: -inf in row 1"),
+        ("embeddings", np.nan, "Received: nan in row 1"),
+    ],
+)
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_columns_of_no_probabilities(column, wrong, message, chunk_size, random):
+    """An error where values can be seen; in a compiled graph NaN, never a number; of padded rows, nothing."""
+    embeddings = embeddings_of(random, rows=4)
+    embeddings[:, :, -1] = -1.0
+    relevance = np.float32([[1, 0.5], [1, 0.5], [1, 0.5], [-1, 0.5]])[:, : 1 + (column == "targets")]
+
+    def put(row):
+        changed = relevance.copy(), embeddings.copy()
+        changed[column == "embeddings"][(row, -1) if column == "targets" else (row, 1, -1)] = wrong
+        return changed
+
+    loss = InBatchSoftmaxLoss(candidate_probability=column, chunk_size=chunk_size, reduction=None)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        loss(*put(1))
+    right, _ = values_and_gradient(loss, relevance, embeddings)
+    np.testing.assert_array_equal(values_and_gradient(loss, *put(3))[0], right)
+    if NAME != "torch":
+        assert np.isnan(values_and_gradient(loss, *put(1))[0][:3]).all()
+
+
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_embeddings_of_nan_stop_a_training(chunk_size, random):
+    """The loss stays NaN in a graph, whichever row holds it, so that the callback of Keras sees it."""
+    x = random.normal(size=(8, 2, 3)).astype("float32")
+    inputs = keras.Input((2, 3))
+    model = keras.Model(inputs, keras.layers.Dense(3)(inputs))
+    model.compile("sgd", InBatchSoftmaxLoss(chunk_size=chunk_size))
+    stop = keras.callbacks.TerminateOnNaN()
+    assert len(model.fit(x, np.ones(8), epochs=2, verbose=0, callbacks=[stop]).epoch) == 2
+    x[3, 1, 0] = np.nan
+    history = model.fit(x, np.ones(8), epochs=2, verbose=0, callbacks=[stop])
+    assert np.isnan(history.history["loss"]).all() and len(history.epoch) == 1
+
+
+@pytest.mark.skipif(NAME != "tensorflow", reason="strings are TensorFlow's")
+def test_ids_hashed_from_strings(random):
+    """Hashes beyond 2^24 and 2^31, which as floats or int32 would meet, find the same hits as small ids."""
+    import tensorflow as tf
+
+    words = [f"item-{number}" for number in (0, 1, 2, 0, 3, 1)]
+    hashed = tf.strings.to_hash_bucket_fast(words, 2**62)
+    assert int(tf.reduce_min(hashed)) > 2**31 and len(set(hashed.numpy().tolist())) == 4
+    # Two ids that are one in float64 and in their last 32 bits.
+    near = tf.constant([2**60, 2**60 + 2**32, 5, 2**60, 7, 2**60 + 2**32], "int64")
+    embeddings = embeddings_of(random, rows=6)
+    for settings in ({}, {"known_positives": 1}, {"duplicates": "positive", "symmetric": True}):
+        loss = InBatchSoftmaxLoss(**BY_ID, **settings, reduction=None)
+        found = []
+        for ids in (hashed, near, np.int64([0, 1, 2, 0, 3, 1])):
+            known = [tf.roll(ids, 1, 0)] if "known_positives" in settings else []
+            found.append(values_and_gradient(loss, tf.stack([ids, *known], axis=1), embeddings))
+        for values, gradient in found[:2]:
+            np.testing.assert_allclose(values, found[2][0], rtol=1e-6)
+            np.testing.assert_allclose(gradient, found[2][1], rtol=1e-5, atol=1e-7)
+        negative = values_and_gradient(InBatchSoftmaxLoss(reduction=None), np.ones(6, "float32"), embeddings)[0]
+        assert np.abs(negative - found[0][0]).max() > 1e-3
 
 
 def test_no_scores_of_the_whole_batch(random):

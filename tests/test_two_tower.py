@@ -385,3 +385,14 @@ def test_embeddings_of_rows_that_are_none(rows, error, message):
         model.embed_queries(rows)
     with pytest.raises(TypeError, match="`catalog` must hold numbers as 'item'"):
         model.embed_candidates([["a", "b"]])
+
+
+def test_embeddings_that_are_no_numbers():
+    model = two_tower(*make_towers(), similarity="cosine")
+    data = make_data()
+    data["price"][2, 0] = np.nan
+    model.embed_queries(data)
+    with pytest.raises(
+        ValueError, match=r"`catalog` must give finite embeddings\. Received: NaN or infinity in 1 rows, first 2"
+    ):
+        model.embed_candidates(data)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfrankloss import errors
@@ -154,6 +155,14 @@ def read_rows(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> RowBa
     if len(predictions.shape) == 3:
         predictions = ops.where(mask[:, None, None], predictions, 0.0)
     return RowBatch(targets, predictions, mask, row_weights)
+
+
+def concrete(tensor: Tensor) -> np.ndarray | None:
+    """The values of a tensor, or None where there are none yet since a graph is being traced."""
+    try:
+        return ops.convert_to_numpy(tensor)
+    except (TypeError, NotImplementedError):  # JAX's tracers, and TensorFlow's symbolic tensors.
+        return None
 
 
 def _check_tensors(y_true: Any, y_pred: Any) -> None:

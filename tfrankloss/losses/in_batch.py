@@ -28,7 +28,8 @@ class InBatchSoftmaxLoss(RankingLoss):
     rows below 0 are padding; or with ``targets="candidate_ids"`` the integer ids of the candidates, by which accidental
     hits are found ((B, 1 + K) to know the explicit negatives too; a negative id is a padded row). Ids may be of any
     size, so hashes of strings will do (`tf.strings.to_hash_bucket_fast`; below 2^31 on JAX). ``sample_weight`` is (B,).
-    With every option off this is a softmax cross entropy, its mean taken over rows.
+    With every option off this is a softmax cross entropy, its mean taken over rows. Embeddings with NaN, other than
+    those of padded rows, give a loss of NaN, so that `keras.callbacks.TerminateOnNaN` stops a training.
 
     Args:
         targets: What ``y_true`` holds, "relevance" or "candidate_ids".
@@ -41,7 +42,8 @@ class InBatchSoftmaxLoss(RankingLoss):
             probabilities in (0, 1] by id, which needs ``targets="candidate_ids"`` and is kept in the config; "targets"
             where relevances in ``y_true`` are followed by the probability of the own candidate and of each explicit
             negative, (B, 2 + K); "embeddings" where the last coordinate of embeddings is the logarithm of the
-            probability, as of `sampling.StreamingProbability` (that of queries is not looked at).
+            probability, as of `sampling.StreamingProbability` (that of queries is not looked at). Columns that hold
+            no probabilities are an error where values can be seen; in a compiled graph they make the loss NaN.
         known_positives: Which candidates are no negatives of a row since they are known to be right for it. A number P:
             the last P columns of ``y_true`` are their ids, filled up with negative numbers. Or a table (rows, P) of
             such ids, kept in the config, whose row is named by the last column of ``y_true``. Needs
@@ -130,7 +132,8 @@ class InBatchSoftmaxLoss(RankingLoss):
             batch = batch._replace(**replicas.gather_rows(batch.targets, batch.predictions, batch.mask))
         predictions = batch.predictions
         if isinstance(self.settings["candidate_probability"], str):
-            predictions, targets, given["log_probabilities"] = self._split_probabilities(predictions, batch.targets)
+            predictions, targets, columns = self._split_probabilities(predictions, batch.targets)
+            given["log_probabilities"] = self._logs(columns, batch.mask)
             batch = batch._replace(targets=targets)
         labels = batch.targets[:, 0]
         if self.settings["targets"] == "candidate_ids":
@@ -175,7 +178,7 @@ class InBatchSoftmaxLoss(RankingLoss):
         return functional.in_batch_softmax_loss(labels, scores, mask, **self._options(self.temperature))
 
     def _split_probabilities(self, predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Predictions and targets (B, T) without the column of probabilities, and their logarithms (B, 1 + K)."""
+        """Predictions and targets (B, T) without the columns of probabilities, and these (B, 1 + K)."""
         if self.settings["candidate_probability"] == "embeddings":
             errors.check_rank("y_pred", predictions.shape, 3, '(batch, 2 + negatives, dimension) with "embeddings"')
             return predictions[:, :, :-1], targets, predictions[:, 1:, -1]
@@ -185,7 +188,25 @@ class InBatchSoftmaxLoss(RankingLoss):
                 "`y_true` must hold relevance and the probabilities of the own candidate and of each explicit "
                 f"negative, (batch, {2 + explicit}). Received: y_true.shape={tuple(targets.shape)}"
             )
-        return predictions, targets[:, :1], ops.log(ops.cast(targets[:, 1:], predictions.dtype))
+        return predictions, targets[:, :1], ops.cast(targets[:, 1:], predictions.dtype)
+
+    def _logs(self, columns: Tensor, mask: Tensor) -> Tensor:
+        """Logarithms (B, 1 + K) of the columns given: an error if any is of no probability, or NaN in a graph."""
+        if self.settings["candidate_probability"] == "embeddings":
+            argument, rule = "y_pred", "logarithms of probabilities, finite and at most 0, as last coordinates"
+            right, logs = ops.logical_and(ops.isfinite(columns), columns <= 0), columns
+        else:
+            argument, rule = "y_true", "probabilities, greater than 0 and at most 1, behind the relevance"
+            right = ops.logical_and(columns > 0, columns <= 1)
+            logs = ops.log(ops.where(right, columns, 1.0))
+        right = ops.logical_or(right, ops.logical_not(mask)[:, None])
+        seen = inputs.concrete(right)
+        if seen is not None and not seen.all():
+            row, column = np.argwhere(~seen)[0]
+            value = ops.convert_to_numpy(columns)[row, column]
+            raise ValueError(f"`{argument}` must hold {rule}. Received: {value:g} in row {row}")
+        # All of them, or the hardest negatives of a row might leave out the wrong ones.
+        return ops.where(ops.all(right), logs, float("nan"))
 
     def _read_ids(self, targets: Tensor, predictions: Tensor) -> dict[str, Tensor]:
         """Ids, and what tables say of them, from targets (B, T)."""

@@ -163,6 +163,12 @@ class TwoTower(keras.Model):
         arrays = {key: _batchable(value) for key, value in towers.named(name, tower, inputs).items()}
         towers.check_rows(name, tower, arrays)
         embeddings = tower.predict(towers.arranged(tower, arrays), batch_size=batch_size, verbose=0)
+        faulty = np.flatnonzero(~np.isfinite(embeddings.astype("float32")).all(axis=1))
+        if len(faulty):
+            raise ValueError(
+                f"`{name}` must give finite embeddings. Received: NaN or infinity in {len(faulty)} rows, "
+                f"first {faulty[0]}"
+            )
         if self.similarity == "cosine":
             embeddings = ops.convert_to_numpy(L2Normalize()(embeddings))
         return embeddings
