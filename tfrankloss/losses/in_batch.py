@@ -1,5 +1,7 @@
 """In-batch losses as Keras classes."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -121,15 +123,49 @@ class InBatchSoftmaxLoss(RankingLoss):
             dtype=dtype,
         )
         self.similarity = similarity
+        self._past_rows: Any = None
+
+    @contextlib.contextmanager
+    def beside(self, past_rows: Any) -> Iterator[None]:
+        """While this lasts, rows of past batches take part as candidates, and those of the batch are put in front.
+
+        Args:
+            past_rows: Has ``rows()``, the ids (Q,), embeddings (Q, 2, D) and mask (Q,) of past rows, and
+                ``add(ids, embeddings, mask)``, as a two-tower model with ``queue_size`` has them.
+
+        Raises:
+            ValueError: If a setting needs to know more of rows than that.
+        """
+        self.check_past_rows()
+        self._past_rows = past_rows
+        try:
+            yield
+        finally:
+            self._past_rows = None
+
+    def check_past_rows(self) -> None:
+        """Raise unless the settings allow rows of past batches."""
+        for name, without in (("candidate_probability", "targets"), ("shared_negatives", True)):
+            given = self.settings[name]
+            if isinstance(given, (str, bool)) and given == without:
+                raise ValueError(
+                    f"`{name}` must not be {without!r} beside rows of past batches, of which it is not known. "
+                    f"Received: {name}={given!r}"
+                )
 
     def list_losses(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
         """The loss (B,) of each row, and the weights (B,) of the rows."""
         batch = inputs.read_rows(y_true, y_pred, sample_weight, computing_dtype(self.dtype))
         given: dict[str, Any] = {}
         gathered = len(batch.predictions.shape) == 3 and replicas.on_several_replicas()
+        if gathered and self._past_rows is not None:
+            raise ValueError("`queue_size` must be None where several replicas train. Received: rows of past batches")
         if gathered:
             given["own_rows"] = ops.shape(batch.predictions)[0]
             batch = batch._replace(**replicas.gather_rows(batch.targets, batch.predictions, batch.mask))
+        if self._past_rows is not None:
+            given["own_rows"] = ops.shape(batch.predictions)[0]
+            batch = batch._replace(**self._with_past_rows(batch))
         predictions = batch.predictions
         if isinstance(self.settings["candidate_probability"], str):
             predictions, targets, columns = self._split_probabilities(predictions, batch.targets)
@@ -143,7 +179,7 @@ class InBatchSoftmaxLoss(RankingLoss):
             raise ValueError(
                 f"`y_true` must have shape (batch,) or (batch, 1). Received: y_true.shape={tuple(batch.targets.shape)}"
             )
-        if gathered or (len(predictions.shape) == 3 and self._in_chunks(predictions.shape[0])):
+        if given.get("own_rows") is not None or (len(predictions.shape) == 3 and self._in_chunks(predictions.shape[0])):
             options = {**self._options(1.0), "similarity": self.similarity, "chunk_size": self.settings["chunk_size"]}
             values = functional.in_batch_embedding_loss(
                 labels, predictions, batch.mask, temperature=self.temperature, **options, **given
@@ -176,6 +212,25 @@ class InBatchSoftmaxLoss(RankingLoss):
     def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
         """The loss (B,) of each row from (B, B) scores."""
         return functional.in_batch_softmax_loss(labels, scores, mask, **self._options(self.temperature))
+
+    def _with_past_rows(self, batch: inputs.RowBatch) -> dict[str, Tensor]:
+        """Targets, predictions and mask with those of past rows behind them."""
+        errors.check_rank("y_pred", batch.predictions.shape, 3, "(batch, 2 + negatives, dimension)")
+        ids, embeddings, mask = self._past_rows.rows()
+        # What is not kept of them is of no row and never looked at: explicit negatives, and known positives.
+        first = (
+            ops.cast(ids, batch.targets.dtype) if self.settings["targets"] == "candidate_ids" else ops.ones_like(ids)
+        )
+        found = {"mask": ops.concatenate([batch.mask, mask], axis=0)}
+        for name, new, value in (("targets", first[:, None], -1), ("predictions", embeddings, 0)):
+            own = getattr(batch, name)
+            rows, columns, *others = ops.shape(new)
+            new = ops.cast(new, own.dtype)
+            filling = ops.full((rows, ops.shape(own)[1] - columns, *others), value, dtype=own.dtype)
+            found[name] = ops.concatenate([own, ops.concatenate([new, filling], axis=1)], axis=0)
+        # Last, as TensorFlow reads variables where they are used.
+        self._past_rows.add(batch.targets[:, 0], batch.predictions[:, :2], batch.mask)
+        return found
 
     def _split_probabilities(self, predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predictions and targets (B, T) without the columns of probabilities, and these (B, 1 + K)."""
@@ -235,7 +290,10 @@ class InBatchSoftmaxLoss(RankingLoss):
         if ids.shape[1] != 1:
             found["negative_ids"] = ids[:, 1:]
         if known is not None:
-            found["known_positives"] = last if isinstance(known, int) else _from_table(known, last[:, 0])
+            # Of padding, and of past rows, none are known.
+            found["known_positives"] = (
+                last if isinstance(known, int) else ops.where(last >= 0, _from_table(known, last[:, 0]), -1)
+            )
         table = self.settings["candidate_probability"]
         if isinstance(table, np.ndarray):
             if extra and ids.shape[1] == 1:

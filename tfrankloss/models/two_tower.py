@@ -11,6 +11,7 @@ from tfrankloss import errors
 from tfrankloss.functional.similarity import SIMILARITIES
 from tfrankloss.layers import L2Normalize, Similarity
 from tfrankloss.models import micro_batches, towers
+from tfrankloss.models.past_rows import PastRows
 
 MODES = ("in_batch", "listwise", "pairwise", "pointwise")
 
@@ -30,6 +31,7 @@ class TwoTower(keras.Model):
         num_negatives: Explicit negatives per row in mode "in_batch", or None.
         list_size: Candidates per list in modes "listwise" and "pairwise", or None where it varies.
         micro_batch_size: Rows whose activations a training step holds at a time, or None for all.
+        queue_size: Rows of past batches whose candidates are further negatives, or None.
     """
 
     def __init__(
@@ -43,10 +45,14 @@ class TwoTower(keras.Model):
         num_negatives: int | None = None,
         list_size: int | None = None,
         micro_batch_size: int | None = None,
+        queue_size: int | None = None,
         **kwargs: Any,
     ):
         towers.check_towers(query_tower, candidate_tower)
         _check_settings(similarity, mode, temperature, num_negatives, list_size, micro_batch_size)
+        errors.check_positive_integer("queue_size", queue_size, optional=True)
+        if queue_size is not None and mode != "in_batch":
+            raise ValueError(f"`queue_size` must be None unless mode is 'in_batch'. Received: mode={mode!r}")
         axes: tuple[int | None, ...] = ()
         if mode in ("listwise", "pairwise"):
             axes = (list_size,)
@@ -68,14 +74,29 @@ class TwoTower(keras.Model):
         self.num_negatives = num_negatives
         self.list_size = list_size
         self.micro_batch_size = micro_batch_size
+        self.queue_size = queue_size
         if micro_batch_size is not None:
             micro_batches.check_layers(self)
+        if queue_size is not None:
+            self.past_rows = PastRows(queue_size)
+            self.past_rows.build((None, 2, self.output_shape[-1]))
 
     def train_step(self, *args: Any) -> Any:
         """As in `keras.Model.train_step`, by micro-batches where ``micro_batch_size`` says so."""
         if self.micro_batch_size is None:
             return super().train_step(*args)
         return micro_batches.train_step(self, self.micro_batch_size, *args)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """As in `keras.Model.compute_loss`, in training with rows of past batches where ``queue_size`` says so."""
+        given = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": sample_weight, "training": training}
+        if self.queue_size is None or not training:
+            return super().compute_loss(**given)
+        (loss,) = keras.tree.flatten(self.loss)
+        with loss.beside(self.past_rows):
+            return super().compute_loss(**given)
 
     def score(self, query_inputs: Any, candidate_inputs: Any) -> Any:
         """Scores of candidates for their query, in any mode.
@@ -121,6 +142,8 @@ class TwoTower(keras.Model):
         """
         for part in keras.tree.flatten(loss):
             _check_loss(part, self.mode, self.similarity)
+            if self.queue_size is not None:
+                _check_takes_past_rows(part)
         if self.micro_batch_size is not None and keras.backend.backend() == "tensorflow":
             # XLA has no loops over parts of a batch of which the last is shorter.
             kwargs = {"jit_compile": False, **kwargs}
@@ -144,6 +167,7 @@ class TwoTower(keras.Model):
             "num_negatives": self.num_negatives,
             "list_size": self.list_size,
             "micro_batch_size": self.micro_batch_size,
+            "queue_size": self.queue_size,
             "name": self.name,
         }
 
@@ -191,6 +215,7 @@ def two_tower(
     num_negatives: int | None = None,
     list_size: int | None = None,
     micro_batch_size: int | None = None,
+    queue_size: int | None = None,
     name: str | None = None,
 ) -> TwoTower:
     """A Keras model that trains a query tower and a candidate tower together.
@@ -227,6 +252,10 @@ def two_tower(
             A batch of thousands then trains in the memory of hundreds, for a second pass through the towers, and with
             the same result, but for batch normalisation, which sees micro-batches. Give a large batch to a loss with
             ``chunk_size``.
+        queue_size: Rows of past batches that a training step looks at, in mode "in_batch" only; None for none. Their
+            candidates, as they were embedded then, are further negatives, and with a symmetric loss their queries are
+            too: thousands of negatives for the cost of their product. They fit the towers of now the better, the
+            smaller the learning rate is. Give the loss the ids of candidates, or their own past will be negatives.
         name: Name of the model.
 
     Returns:
@@ -256,6 +285,7 @@ def two_tower(
         num_negatives=num_negatives,
         list_size=list_size,
         micro_batch_size=micro_batch_size,
+        queue_size=queue_size,
         name=name,
     )
 
@@ -305,6 +335,13 @@ def _check_loss(loss: Any, mode: str, similarity: str) -> None:
             f"`loss` must have similarity {' or '.join(map(repr, allowed))} for a model of similarity {similarity!r}. "
             f"Received: loss.similarity={of_loss!r}"
         )
+
+
+def _check_takes_past_rows(loss: Any) -> None:
+    """Raise if a loss knows nothing of rows of past batches, or a setting of it does not."""
+    if not hasattr(loss, "check_past_rows"):
+        raise ValueError(f"`loss` must be an InBatchSoftmaxLoss with `queue_size`. {errors.received('loss', loss)}")
+    loss.check_past_rows()
 
 
 def _wants_probabilities(loss: Any) -> bool:
