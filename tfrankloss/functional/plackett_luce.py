@@ -92,7 +92,9 @@ def list_mle_loss(
         weights = _place_weights(sorted_mask, top_k, discount, scores.dtype)
         losses = back(weights * _log_shares(sorted_scores, sorted_mask), places)
         return ops.where(mask, losses, 0.0)
-    if ties != "exact" or top_k is not None or keras.backend.standardize_dtype(scores.dtype) == "float64":
+    is_empty = 0 in scores.shape  # Keras takes no maximum of nothing.
+    is_double = keras.backend.standardize_dtype(scores.dtype) == "float64"
+    if ties != "exact" or top_k is not None or is_double or is_empty:
         return _losses_by_sorting(labels, scores, mask, ties, top_k, discount)
     return ops.cond(
         ops.logical_and(lists.are_grades(labels), ops.shape(scores)[1] <= grade_races.LONGEST),
