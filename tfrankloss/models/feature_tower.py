@@ -25,8 +25,8 @@ def mlp_tower(
 ) -> keras.Model:
     """A tower over raw features: a network over what Keras' preprocessing layers make of them.
 
-    Preprocessing is part of the tower, so what is saved and exported takes raw features: an exported model is asked with
-    the words and numbers that it was trained on. Lookups of strings run in a model on TensorFlow only.
+    Preprocessing is part of the tower, so what is saved and exported takes raw features: an exported model is asked
+    with the words and numbers that it was trained on. Lookups of strings run in a model on TensorFlow only.
 
     Each feature is a pair of its input and its preprocessing: a layer, several of them one after the other, or None.
     What comes out is joined to the rest
