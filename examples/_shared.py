@@ -1,4 +1,4 @@
-"""What the examples share: reading `--data`, progress bars, tables and pictures."""
+"""What the examples share: reading `--data`, small towers, progress bars, tables and pictures."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
@@ -7,11 +7,15 @@ from typing import Any, TypeVar
 
 import keras
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")  # the pictures are saved, never shown: an example also runs where there is no screen
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from tqdm import tqdm
+
+from tfrankloss.data import Interactions, simulate_clicks
+from tfrankloss.models import mlp_tower
 
 Data = TypeVar("Data")
 
@@ -96,3 +100,24 @@ def draw(
     figure.savefig(path, dpi=120)
     plt.close(figure)
     print(f"picture: {path}")
+
+
+def small_shop(quick: bool) -> Interactions:
+    """Users, items and feedback of a simulated shop: 1 shown, 3 clicked, 4 put in the cart, 5 ordered."""
+    return simulate_clicks(num_users=200 if quick else 1000, num_items=300 if quick else 1500).interactions
+
+
+def pairs(rows: Interactions) -> np.ndarray:
+    """(N, 2): the places of user and item of every row."""
+    return np.stack([rows.user_index, rows.item_index], axis=1)
+
+
+def user_item_towers(data: Interactions, dimension: int) -> tuple[keras.Model, keras.Model]:
+    """A tower of the user's id; a tower of the item's id and genres, which are added up. Both are asked by place."""
+    users = [(keras.Input((), dtype="int32", name="user"), keras.layers.Embedding(len(data.user_ids), dimension))]
+    genres = data.item_features["genres"]
+    of_genres = keras.layers.Embedding(len(genres), genres.shape[1], weights=[genres], trainable=False)
+    item = keras.Input((), dtype="int32", name="item")
+    own = keras.layers.Embedding(len(data.item_ids), dimension)(item)
+    both = keras.layers.add([own, keras.layers.Dense(dimension, use_bias=False)(of_genres(item))])
+    return mlp_tower(users, dimension, hidden=(), name="users"), keras.Model(item, both, name="items")

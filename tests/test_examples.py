@@ -127,7 +127,24 @@ def test_two_workers_beat_popularity(example, tmp_path, capfd):
     assert not (tmp_path / "backup").exists()
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_every_training_mode_beats_popularity(example, capsys):
+    results = example("training_modes").main(["--quick"])
+    assert set(results) == {"popularity", "pointwise", "pairwise", "listwise", "in_batch"}
+    for mode in set(results) - {"popularity"}:
+        assert results[mode]["ndcg@10"] > 1.1 * results["popularity"]["ndcg@10"], mode
+        assert results[mode]["coverage@10"] > 2 * results["popularity"]["coverage@10"], mode
+    assert "Test set" in capsys.readouterr().out
+
+
+def test_a_joint_model_ranks_better_than_grades_alone(example, capsys):
+    results = example("joint_ctr_ranking").main(["--quick"])
+    joint, alone = results["joint, uncertainty"], results["ranking alone"]
+    assert joint["ndcg@10"] > max(alone["ndcg@10"], results["best single feature"]["ndcg@10"])
+    assert joint["auc"] > 0.65 and "auc" not in alone
+    assert "AUC" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [*NAMES, "training_modes"])
 @pytest.mark.parametrize("bad", ["missing", "empty", "malformed"])
 def test_bad_data_is_one_line_and_exit_code_2(example, name, bad, tmp_path, capsys):
     folder = tmp_path / "data"

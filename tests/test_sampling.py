@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from backend import to_numpy
 
+from tfrankloss import InBatchSoftmaxLoss
+from tfrankloss.models import two_tower
 from tfrankloss.sampling import StreamingProbability, probability_table
 
 pytestmark = pytest.mark.backends
@@ -84,6 +86,29 @@ def test_stream_in_a_model(random, tmp_path):
     assert int(layer.step) == 4
     model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras").predict(data, verbose=0), before)
+
+
+def test_stream_behind_two_towers(random):
+    """The loss of the recipe is that of a table of the same probabilities, and the towers know nothing of it."""
+    user, item = (keras.Input((), dtype="int32", name=name) for name in ("user", "item"))
+    of_user, of_item = (keras.layers.Embedding(9, 4)(x) for x in (user, item))
+    model = two_tower(keras.Model(user, of_user, name="users"), keras.Model(item, of_item, name="items"))
+    stream = StreamingProbability(size=11, name="log_q")
+    column = keras.layers.RepeatVector(2)(stream(model.input["item"])[:, None])
+    trained = keras.Model(model.input, keras.layers.concatenate([model.output, column]))
+    by_stream = InBatchSoftmaxLoss(targets="candidate_ids", candidate_probability="embeddings")
+    trained.compile(keras.optimizers.SGD(1.0), by_stream)
+    before = model.embed_candidates(np.arange(9))
+    for _ in range(4):
+        places = random.integers(0, 9, 6).astype("int32")
+        trained.train_on_batch({"user": places, "item": places}, places)
+    assert int(stream.step) == 4
+    assert np.abs(model.embed_candidates(np.arange(9)) - before).max() > 1e-3
+    table = np.exp(to_numpy(stream(np.arange(9, dtype="int32"))))
+    inputs = {"user": places, "item": places}
+    by_table = InBatchSoftmaxLoss(targets="candidate_ids", candidate_probability=table.astype("float64").clip(max=1))
+    expected = by_table(places, model.predict(inputs, verbose=0))
+    assert float(by_stream(places, trained.predict(inputs, verbose=0))) == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize(

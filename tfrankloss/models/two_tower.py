@@ -186,7 +186,12 @@ class TwoTower(keras.Model):
         errors.check_positive_integer("batch_size", batch_size)
         arrays = {key: _batchable(value) for key, value in towers.named(name, tower, inputs).items()}
         towers.check_rows(name, tower, arrays)
-        embeddings = tower.predict(towers.arranged(tower, arrays), batch_size=batch_size, verbose=0)
+        # Of arrays of Python's strings Keras takes flat ones alone, of TensorFlow's any.
+        tensors = {
+            key: ops.convert_to_tensor(array, dtype="string") if array.dtype == object and array.ndim > 1 else array
+            for key, array in arrays.items()
+        }
+        embeddings = tower.predict(towers.arranged(tower, tensors), batch_size=batch_size, verbose=0)
         faulty = np.flatnonzero(~np.isfinite(embeddings.astype("float32")).all(axis=1))
         if len(faulty):
             raise ValueError(
