@@ -159,11 +159,14 @@ def masked_log_softmax(values: Tensor, mask: Tensor) -> Tensor:
     @gradients.custom_gradient
     def log_softmax(values):
         filled = ops.where(mask, values, LOWEST)
-        # Lists without items are as far below this as padding is elsewhere.
-        largest = ops.maximum(ops.max(filled, axis=1, keepdims=True, initial=LOWEST), LOWEST / 2)
+        largest = ops.max(filled, axis=1, keepdims=True, initial=LOWEST)
+        # Lists without items are as far below this as padding is elsewhere. Not by `maximum`: with a Python number it
+        # is float32 on torch.
+        largest = ops.where(largest > LOWEST / 2, largest, LOWEST / 2)
         centered_values = filled - largest
         terms = ops.exp(centered_values)
-        total = ops.maximum(ops.sum(terms, axis=1, keepdims=True), 1.0)
+        total = ops.sum(terms, axis=1, keepdims=True)
+        total = ops.where(total > 0, total, 1.0)
 
         def gradient(*args, upstream=None):
             upstream = items * (args[0] if upstream is None else upstream)
