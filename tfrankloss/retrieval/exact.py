@@ -38,7 +38,7 @@ def embedding_scores(queries: Any, candidates: Any, similarity: str = "dot") -> 
         [[8.0, 0.0]]
     """
     errors.check_choice("similarity", similarity, ("dot", "cosine", "euclidean"))
-    queries, candidates = _embeddings("queries", queries), _embeddings("candidates", candidates)
+    queries, candidates = read_embeddings("queries", queries), read_embeddings("candidates", candidates)
     if queries.shape[1] != candidates.shape[1]:
         raise ValueError(
             "`queries` and `candidates` must have the same embedding size. "
@@ -46,7 +46,7 @@ def embedding_scores(queries: Any, candidates: Any, similarity: str = "dot") -> 
         )
     lengths = 0.0
     if similarity == "cosine":
-        queries, candidates = _unit(queries), _unit(candidates)
+        queries, candidates = unit(queries), unit(candidates)
     elif similarity == "euclidean":
         # Distances do not change when all points move; about their centre the squares cancel least.
         centre = candidates.mean(axis=0)
@@ -182,13 +182,13 @@ def _best(block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     return np.take_along_axis(values, order, axis=1), np.take_along_axis(columns, order, axis=1)
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: np.ndarray) -> np.ndarray:
     """Vectors at length 1; zero vectors stay zero."""
     scaled = vectors / np.maximum(np.abs(vectors).max(axis=1, keepdims=True), np.finfo(vectors.dtype).tiny)
     return scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 0.5)
 
 
-def _embeddings(name: str, values: Any) -> np.ndarray:
+def read_embeddings(name: str, values: Any) -> np.ndarray:
     """Finite embeddings (N, D), N and D at least 1, in float64 if given so and in float32 otherwise."""
     array = np.asarray(values)
     if array.dtype != "float64":
