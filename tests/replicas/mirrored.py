@@ -72,6 +72,9 @@ def of_losses():
         settings, random = OPTIONS[number], np.random.default_rng(number)
         negatives = 2 * (number % 2)
         batch = targets_of(settings, random, negatives), embeddings_of(random, rows=10, negatives=negatives)
+        if settings.get("candidate_probability") == "embeddings":
+            # Logarithms of probabilities.
+            batch[1][:, :, -1] = -np.abs(batch[1][:, :, -1])
         batch = (*batch, random.integers(0, 4, 10).astype("float32"))
         loss = InBatchSoftmaxLoss(**settings, reduction=REDUCTIONS[number % 3], chunk_size=(None, 3)[number // 2 % 2])
         value, gradient = value_and_gradient(loss, *batch)
