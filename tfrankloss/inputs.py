@@ -24,8 +24,8 @@ class ListBatch(NamedTuple):
     """Lists as losses and metrics see them.
 
     Attributes:
-        labels: (B, L) relevance, or (B, L, S) by subtopic; 0 at padding.
-        scores: (B, L) or (B, L, C) scores; what stands at padding is for the functions to clean away.
+        labels: (B, L) relevance, or (B, L, S) by subtopic; what stands at padding is for the functions to clean away.
+        scores: (B, L) or (B, L, C) scores; likewise.
         mask: (B, L) booleans, True at items; an item of weight 0 is padding.
         item_weights: (B, L), or None for 1.
         list_weights: (B,), or None for 1.
@@ -82,7 +82,7 @@ def read_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str, columns
     if keras_mask is not None:
         errors.check_same_shape("mask of y_pred", keras_mask.shape, "y_pred", scores.shape[:2])
         valid = ops.logical_and(valid, ops.cast(keras_mask, "bool"))
-    return ListBatch(ops.where(valid, labels, 0.0), scores, valid, item_weights, list_weights)
+    return ListBatch(labels, scores, valid, item_weights, list_weights)
 
 
 def read_subtopic_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str) -> ListBatch:

@@ -68,7 +68,8 @@ def clean(scores: Tensor, mask: Tensor) -> Tensor:
     @gradients.custom_gradient
     def cleaned(scores):
         def gradient(*args, upstream=None):
-            return ops.where(mask, args[0] if upstream is None else upstream, 0.0)
+            upstream = args[0] if upstream is None else upstream
+            return upstream * ops.cast(mask, upstream.dtype)
 
         return ops.clip(ops.where(mask, scores, 0.0), -LARGEST_SCORE, LARGEST_SCORE), gradient
 
@@ -137,13 +138,20 @@ def computing_dtype(dtype: Any) -> str:
 
 
 def centered(values: Tensor, mask: Tensor) -> Tensor:
-    """``values`` (B, L) minus the largest item of their list; 0 at padding.
+    """Finite ``values`` (B, L) minus the largest item of their list; 0 at padding.
 
     In float32 the difference of two near values is exact, however large they are: what depends on differences only is
     computed from these. The largest carries no gradient, as it has no effect there.
     """
-    largest = ops.stop_gradient(ops.max(ops.where(mask, values, LOWEST), axis=1, keepdims=True, initial=LOWEST))
-    return ops.where(mask, values - largest, 0.0)
+    items = ops.cast(mask, values.dtype)
+    largest = ops.stop_gradient(ops.max(_filled(values, items), axis=1, keepdims=True, initial=LOWEST))
+    return items * (values - largest)
+
+
+def _filled(values: Tensor, items: Tensor) -> Tensor:
+    """Finite values (B, L) where ``items`` is 1, about ``LOWEST`` where it is 0."""
+    # TensorFlow selects in five times the time in which it multiplies.
+    return values + (1.0 - items) * LOWEST
 
 
 def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
@@ -152,29 +160,56 @@ def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_log_softmax(values: Tensor, mask: Tensor) -> Tensor:
-    """log softmax over the items of each list, (B, L); 0 at padding."""
-    # TensorFlow selects in five times the time in which it multiplies.
-    items = ops.cast(mask, values.dtype)
+    """log softmax of finite values over the items of each list, (B, L); 0 at padding."""
 
     @gradients.custom_gradient
     def log_softmax(values):
-        filled = ops.where(mask, values, LOWEST)
-        largest = ops.max(filled, axis=1, keepdims=True, initial=LOWEST)
-        # Lists without items are as far below this as padding is elsewhere. Not by `maximum`: with a Python number it
-        # is float32 on torch.
-        largest = ops.where(largest > LOWEST / 2, largest, LOWEST / 2)
-        centered_values = filled - largest
-        terms = ops.exp(centered_values)
-        total = ops.sum(terms, axis=1, keepdims=True)
-        total = ops.where(total > 0, total, 1.0)
+        terms = softmax_terms(values, mask)
 
         def gradient(*args, upstream=None):
-            upstream = items * (args[0] if upstream is None else upstream)
-            return upstream - terms * (ops.sum(upstream, axis=1, keepdims=True) / total)
+            upstream = terms.items * (args[0] if upstream is None else upstream)
+            return upstream - terms.exponentials * (ops.sum(upstream, axis=1, keepdims=True) / terms.total)
 
-        return items * (centered_values - ops.log(total)), gradient
+        return terms.log_probabilities(), gradient
 
     return log_softmax(values)
+
+
+class SoftmaxTerms(NamedTuple):
+    """What a softmax over the items of each list is made of.
+
+    Attributes:
+        items: (B, L) 1 at items, 0 at padding.
+        centered: (B, L) values minus the largest one of their list, far below 0 at padding.
+        exponentials: (B, L) of them, 0 at padding.
+        total: (B, 1) their sum, 1 for a list without items.
+    """
+
+    items: Tensor
+    centered: Tensor
+    exponentials: Tensor
+    total: Tensor
+
+    def probabilities(self) -> Tensor:
+        """The softmax (B, L), 0 at padding."""
+        return self.exponentials / self.total
+
+    def log_probabilities(self) -> Tensor:
+        """Its logarithm (B, L), 0 at padding."""
+        return self.items * (self.centered - ops.log(self.total))
+
+
+def softmax_terms(values: Tensor, mask: Tensor) -> SoftmaxTerms:
+    """The terms of a softmax of finite values over the items of each list (B, L)."""
+    items = ops.cast(mask, values.dtype)
+    filled = _filled(values, items)
+    largest = ops.max(filled, axis=1, keepdims=True, initial=LOWEST)
+    # Lists without items are as far below this as padding is elsewhere. Not by `maximum`: with a Python number it is
+    # float32 on torch.
+    centered = filled - ops.where(largest > LOWEST / 2, largest, LOWEST / 2)
+    exponentials = ops.exp(centered)
+    total = ops.sum(exponentials, axis=1, keepdims=True)
+    return SoftmaxTerms(items, centered, exponentials, ops.where(total > 0, total, 1.0))
 
 
 def descending_places(grades: Tensor, mask: Tensor) -> Tensor:
@@ -188,7 +223,7 @@ def descending_places(grades: Tensor, mask: Tensor) -> Tensor:
         numbers = ops.where(mask, GRADES - 1 - ops.cast(grades, "int32"), GRADES)
         is_of = ops.cast(ops.equal(numbers[None], ops.arange(GRADES + 1)[:, None, None]), "float32")
         sizes = ops.sum(is_of, axis=2, keepdims=True)
-        better = ops.cumsum(sizes, axis=0) - sizes
+        better = ops.transpose(sums_before(ops.transpose(sizes, (2, 1, 0))), (2, 1, 0))
         return ops.cast(ops.sum(is_of * (sums_before(is_of) + better), axis=0), "int32")
 
     def by_sorting():
@@ -220,8 +255,27 @@ def take(values: Tensor, order: Tensor) -> Tensor:
     return ops.reshape(ops.take(flat, flat_places(order), axis=0), shape)
 
 
-def put_back(values: Tensor, order: Tensor) -> Tensor:
-    """The reverse of ``take``: values (B, L) or (B, L, C) in sorted order back at the places they came from."""
+def put_back(values: Tensor, order: Tensor, inverse: Tensor | None = None) -> Tensor:
+    """The reverse of ``take``: values (B, L) or (B, L, C) in sorted order back at the places they came from.
+
+    Args:
+        values: The values.
+        order: As in ``take``.
+        inverse: The order that undoes it, where it is known: the gradient is there sooner.
+    """
+
+    @gradients.quicker_gradient
+    def back(values):
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+            return take(upstream, order) if inverse is None else _put_back(upstream, inverse)
+
+        return _put_back(values, order), gradient
+
+    return back(values)
+
+
+def _put_back(values: Tensor, order: Tensor) -> Tensor:
     shape, places = ops.shape(values), flat_places(order)
     flat = ops.reshape(values, (shape[0] * shape[1], *shape[2:]))
     if keras.backend.standardize_dtype(values.dtype) == "float64":
@@ -398,15 +452,23 @@ def sums_before(values: Tensor, behind: bool = False) -> Tensor:
     """The sum (..., L) of all values of a list before each place, or behind it; nothing is subtracted."""
     *outer, length = ops.shape(values)
     blocks = _in_blocks(values, 0.0)
-    before = np.triu(np.ones((BLOCK, BLOCK)), k=1)
+    size = blocks.shape[-1]
+    before = np.triu(np.ones((size, size)), k=1)
     inside = ops.matmul(blocks, ops.convert_to_tensor(before.T if behind else before, dtype=values.dtype))
-    totals = ops.sum(blocks, axis=-1)
+    if size == values.shape[-1]:
+        return ops.reshape(inside, ops.shape(values))
+    totals = _running_totals(ops.sum(blocks, axis=-1), behind)
+    return ops.reshape(inside + totals[..., None], (*outer, ops.shape(blocks)[-2] * size))[..., :length]
+
+
+def _running_totals(totals: Tensor, behind: bool) -> Tensor:
+    if totals.shape[-1] is not None:
+        return sums_before(totals, behind)
+    # Blocks of blocks of blocks have no end where the length is not known.
     if behind:
         totals = ops.flip(totals, axis=-1)
     totals = ops.cumsum(ops.concatenate([ops.zeros_like(totals[..., :1]), totals[..., :-1]], axis=-1), axis=-1)
-    if behind:
-        totals = ops.flip(totals, axis=-1)
-    return ops.reshape(inside + totals[..., None], (*outer, ops.shape(blocks)[-2] * BLOCK))[..., :length]
+    return ops.flip(totals, axis=-1) if behind else totals
 
 
 def total(values: Tensor) -> Tensor:
@@ -417,11 +479,22 @@ def total(values: Tensor) -> Tensor:
 
 
 def _in_blocks(values: Tensor, filling: float) -> Tensor:
-    """Values (..., L) as blocks (..., n, BLOCK) of places, the last one filled up."""
+    """Values (..., L) as blocks (..., n, T) of places, the last one filled up."""
     *outer, length = ops.shape(values)
-    missing = (BLOCK - length % BLOCK) % BLOCK
-    filled = ops.concatenate([values, ops.full((*outer, missing), filling, dtype=values.dtype)], axis=-1)
-    return ops.reshape(filled, (*outer, (length + missing) // BLOCK, BLOCK))
+    size = _block_size(values.shape[-1])
+    missing = (size - length % size) % size
+    if not isinstance(missing, int) or missing > 0:
+        values = ops.concatenate([values, ops.full((*outer, missing), filling, dtype=values.dtype)], axis=-1)
+    return ops.reshape(values, (*outer, (length + missing) // size, size))
+
+
+def _block_size(length: int | None) -> int:
+    """``BLOCK``, or a size near it that divides a known length, so that no block need be filled up."""
+    if length is None:
+        return BLOCK
+    if 0 < length <= 2 * BLOCK:
+        return length
+    return next((size for size in range(BLOCK // 2, 2 * BLOCK) if length % size == 0), BLOCK)
 
 
 def lower_logsumexp(labels: Tensor, values: Tensor, mask: Tensor) -> LogSum:

@@ -179,6 +179,6 @@ def xe_ndcg_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, 
 
 def _label_distribution(labels: Tensor, mask: Tensor, label_temperature: float) -> tuple[Tensor, Tensor]:
     """softmax(labels / T) over items and its logarithm; probabilities are 0 in lists whose labels are all 0."""
-    log_probabilities = lists.masked_log_softmax(labels / label_temperature, mask)
-    informative = ops.logical_and(mask, ops.any(labels > 0, axis=1, keepdims=True))
-    return ops.cast(informative, labels.dtype) * ops.exp(log_probabilities), log_probabilities
+    terms = lists.softmax_terms(labels / label_temperature, mask)
+    informative = ops.cast(ops.max(labels, axis=1, keepdims=True, initial=0) > 0, labels.dtype)
+    return informative * terms.probabilities(), terms.log_probabilities()

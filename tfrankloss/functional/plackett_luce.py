@@ -83,15 +83,16 @@ def list_mle_loss(
         scores = ops.log(ops.where(scores > SMALLEST_RATIO_SCORE, scores, SMALLEST_RATIO_SCORE))
     if ties in ("random", "position"):
         if ties == "random":
-            there, back = lists.take, lists.put_back
-            places = _shuffled_order(labels, mask, seed)
+            order = _shuffled_order(labels, mask, seed)
+            places = lists.put_back(lists.indices(scores), order)
         else:
-            there, back = lists.put_back, lists.take
             places = lists.descending_places(labels, mask)
-        sorted_scores, sorted_mask = there(scores, places), there(ops.cast(mask, scores.dtype), places) > 0
+            order = lists.put_back(lists.indices(scores), places)
+        # Padding is last.
+        sorted_mask = lists.places(scores) <= ops.sum(ops.cast(mask, scores.dtype), axis=1, keepdims=True)
         weights = _place_weights(sorted_mask, top_k, discount, scores.dtype)
-        losses = back(weights * _log_shares(sorted_scores, sorted_mask), places)
-        return ops.where(mask, losses, 0.0)
+        sorted_scores = lists.put_back(scores, places, inverse=order)
+        return lists.put_back(weights * _log_shares(sorted_scores, sorted_mask), order, inverse=places)
     is_empty = 0 in scores.shape  # Keras takes no maximum of nothing.
     is_double = keras.backend.standardize_dtype(scores.dtype) == "float64"
     if ties != "exact" or top_k is not None or is_double or is_empty:

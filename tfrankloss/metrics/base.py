@@ -58,8 +58,10 @@ class RankingMetric(keras.metrics.Mean, abc.ABC):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add the lists of a batch; shapes are those of ``RankingLoss``."""
         batch = self.read_batch(y_true, y_pred, sample_weight, computing_dtype(self.dtype))
-        values = self.list_values(batch.labels, batch.scores, batch.mask, batch.item_weights)
-        relevance = ops.where(batch.mask, self.relevance(batch.labels, batch.mask), 0.0)
+        mask = batch.mask if len(batch.labels.shape) == 2 else batch.mask[:, :, None]
+        labels = ops.where(mask, batch.labels, 0.0)
+        values = self.list_values(labels, batch.scores, batch.mask, batch.item_weights)
+        relevance = ops.where(batch.mask, self.relevance(labels, batch.mask), 0.0)
         weights = _list_weights(batch, relevance)
         if self.weighs_by_relevance:
             weights = weights * ops.sum(relevance, axis=1)
