@@ -167,22 +167,23 @@ def smooth_ranks(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
         items = Items(scores, places, mask, places, places, places)
         return ops.where(mask, 1.0 + sum_over_pairs(items, GapLoss(standing_above, slope), PairRule("all")), 1.0)
     met = meetings.of_length(scores.shape[1])
-    two = ops.cast(ops.logical_and(*met.of(mask)), scores.dtype)
 
     @gradients.custom_gradient
     def ranks(scores):
-        first, second = met.of(scores)
+        first, second = met.of(scores, nobody=lists.LOWEST)
         gaps = first - second
-        above = standing_above(gaps) * two
+        above = standing_above(gaps)
 
         def gradient(*args, upstream=None):
             of_first, of_second = met.of(args[0] if upstream is None else upstream)
-            slopes = slope(gaps) * two * (of_first - of_second)
+            slopes = slope(gaps) * (of_first - of_second)
             return met.totals((slopes, -slopes))[0]
 
-        return 1.0 + met.totals((above, two - above))[0], gradient
+        return 1.0 + met.totals((above, 1.0 - above))[0], gradient
 
-    return ops.where(mask, ranks(scores), 1.0)
+    # Padding stands so far below that it is above no item, and what it gets itself is never used.
+    items = ops.cast(mask, scores.dtype)
+    return items * ranks(lists.filled(scores, items)) + (1.0 - items)
 
 
 class _Met:
@@ -198,7 +199,13 @@ class _Met:
         self.gap_loss = gap_loss
         self.meetings = meetings.of_length(items.scores.shape[1])
         self.one_sided = rule.ties == "skip"
-        met: dict[str, Any] = {name: self.meetings.of(getattr(items, name)) for name in ("scores", "mask", "labels")}
+        met: dict[str, Any] = {"scores": self.meetings.of(items.scores)}
+        if self.one_sided:
+            # NaN is neither above nor below anything.
+            nan = float("nan")
+            met["labels"] = self.meetings.of(ops.where(items.mask, items.labels, nan), nobody=nan)
+        else:
+            met |= {name: self.meetings.of(getattr(items, name)) for name in ("mask", "labels")}
         if rule.lambda_weight is not None:
             met["gains"] = self.meetings.of(items.gains)
             # No rank is below 1, and discounts may be infinite there.
@@ -216,10 +223,9 @@ class _Met:
 
     def _turn(self, first: Items, second: Items, rule: PairRule) -> None:
         """Let gaps be those of the better item to the other one, and 0 where neither is better."""
-        two = ops.logical_and(first.mask, second.mask)
         dtype = self.gaps.dtype
-        self.better = ops.cast(ops.logical_and(two, first.labels > second.labels), dtype)
-        self.worse = ops.cast(ops.logical_and(two, first.labels < second.labels), dtype)
+        self.better = ops.cast(first.labels > second.labels, dtype)
+        self.worse = ops.cast(first.labels < second.labels, dtype)
         self.signs = self.better - self.worse
         self.gaps = self.signs * self.gaps
         self.pair_weights = None

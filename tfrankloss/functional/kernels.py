@@ -100,7 +100,7 @@ class Blocks(NamedTuple):
 
     def above(self) -> Tensor:
         """For the places (j, i) of a block: 1 where i is above j, 0 elsewhere and for other runs."""
-        return _pair_signs(self, np.tri(BLOCK, k=-1))
+        return _pair_signs(self, np.tri(self.scores.shape[2], k=-1))
 
 
 def blocks_of(scores: Tensor, runs: Tensor | None = None, temperature: float = 1.0) -> Blocks:
@@ -193,7 +193,7 @@ def kernel_sums(blocks: Blocks, weights: Tensor, terms: Sequence[Term]) -> list[
     channels = weights.shape[2]
     across = ops.einsum("bnkt,bnkc->bntc", blocks.features, ops.concatenate(across, axis=3))
     t = ops.exp(-blocks.gaps)
-    places = np.arange(BLOCK)
+    places = np.arange(blocks.scores.shape[2])
     signs = np.sign(places[:, None] - places[None, :])
     sums = []
     for number, term in enumerate(terms):
@@ -225,7 +225,8 @@ def sums_above(runs: Tensor | None, weights: Tensor, below: bool = False) -> Ten
     entry, exit_ = (carries.End((blocks.scores[:, :, end],), runs[:, :, end]) for end in (entering, leaving))
     # What is held does not fade.
     across = carries.carried(carries.Sums(held), entry, exit_, [np.zeros(1)], upwards=below).one
-    pairs = np.tri(BLOCK, k=-1).T if below else np.tri(BLOCK, k=-1)
+    pairs = np.tri(inside.shape[2], k=-1)
+    pairs = pairs.T if below else pairs
     across = across * blocks.in_run(entering)[:, :, :, None]
     return joined(ops.matmul(_pair_signs(blocks, pairs), inside) + across, length)
 
@@ -241,11 +242,19 @@ def _pair_signs(blocks: Blocks, signs: np.ndarray) -> Tensor:
 def cut(values: Tensor, repeat_last: bool = False) -> Tensor:
     """(B, L, ...) as (B, n, T, ...), the last block filled up with zeros or with the last place."""
     batch, length, *others = ops.shape(values)
-    missing = (BLOCK - length % BLOCK) % BLOCK
+    size = _block_size(values.shape[1])
+    missing = (size - length % size) % size
     if not isinstance(missing, int) or missing > 0:
         last = values[:, -1:] if repeat_last else ops.zeros_like(values[:, -1:])
         values = ops.concatenate([values, ops.broadcast_to(last, (batch, missing, *others))], axis=1)
-    return ops.reshape(values, (batch, (length + missing) // BLOCK, BLOCK, *others))
+    return ops.reshape(values, (batch, (length + missing) // size, size, *others))
+
+
+def _block_size(length: int | None) -> int:
+    """``BLOCK``; of a list of few blocks a smaller part of its length, so that the last one is not filled up."""
+    if length is None or length > 16 * BLOCK:
+        return BLOCK
+    return next((size for size in range(BLOCK, BLOCK // 2, -1) if length % size == 0), BLOCK)
 
 
 def joined(values: Tensor, length: Any) -> Tensor:

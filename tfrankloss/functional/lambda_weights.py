@@ -7,6 +7,7 @@ Source: Burges, Ragno and Le, "Learning to Rank with Nonsmooth Cost Functions", 
 "The LambdaLoss Framework for Ranking Metric Optimization", CIKM 2018; the forms and defaults are TensorFlow Ranking's.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from keras import ops
@@ -127,9 +128,17 @@ def ranked_items(weight: PairWeight, labels: Tensor, scores: Tensor, mask: Tenso
 def rank_distance_factor(first: Tensor, second: Tensor, discount: Discount, k: int | None) -> Tensor:
     """|d(n) - d(n + 1)| for two ranks n apart (LambdaLoss); 0 where both lie beyond ``k``."""
     distance = ops.abs(first - second)
-    apart = ops.where(distance > 0, distance, 1.0)
-    factor = ops.where(distance > 0, ops.abs(discount(apart) - discount(apart + 1)), 0.0)
-    return factor * _reaches(first, second, k)
+    is_apart = ops.cast(distance > 0, distance.dtype)
+    apart = distance + (1.0 - is_apart)
+    factor = is_apart * ops.abs(discount(apart) - discount(apart + 1))
+    return factor if k is None else factor * _reaches(first, second, k)
+
+
+def mixed(share: float, one: Callable[[], Tensor], other: Callable[[], Tensor]) -> Tensor:
+    """``other()`` for a share of 1, ``one()`` for 0, and that mix of both between."""
+    if share in (0, 1):
+        return other() if share else one()
+    return (1 - share) * one() + share * other()
 
 
 def swap_factor(first: Tensor, second: Tensor, discount: Discount, k: int | None) -> Tensor:

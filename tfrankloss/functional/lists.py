@@ -144,11 +144,11 @@ def centered(values: Tensor, mask: Tensor) -> Tensor:
     computed from these. The largest carries no gradient, as it has no effect there.
     """
     items = ops.cast(mask, values.dtype)
-    largest = ops.stop_gradient(ops.max(_filled(values, items), axis=1, keepdims=True, initial=LOWEST))
+    largest = ops.stop_gradient(ops.max(filled(values, items), axis=1, keepdims=True, initial=LOWEST))
     return items * (values - largest)
 
 
-def _filled(values: Tensor, items: Tensor) -> Tensor:
+def filled(values: Tensor, items: Tensor) -> Tensor:
     """Finite values (B, L) where ``items`` is 1, about ``LOWEST`` where it is 0."""
     # TensorFlow selects in five times the time in which it multiplies.
     return values + (1.0 - items) * LOWEST
@@ -202,11 +202,11 @@ class SoftmaxTerms(NamedTuple):
 def softmax_terms(values: Tensor, mask: Tensor) -> SoftmaxTerms:
     """The terms of a softmax of finite values over the items of each list (B, L)."""
     items = ops.cast(mask, values.dtype)
-    filled = _filled(values, items)
-    largest = ops.max(filled, axis=1, keepdims=True, initial=LOWEST)
+    lowered = filled(values, items)
+    largest = ops.max(lowered, axis=1, keepdims=True, initial=LOWEST)
     # Lists without items are as far below this as padding is elsewhere. Not by `maximum`: with a Python number it is
     # float32 on torch.
-    centered = filled - ops.where(largest > LOWEST / 2, largest, LOWEST / 2)
+    centered = lowered - ops.where(largest > LOWEST / 2, largest, LOWEST / 2)
     exponentials = ops.exp(centered)
     total = ops.sum(exponentials, axis=1, keepdims=True)
     return SoftmaxTerms(items, centered, exponentials, ops.where(total > 0, total, 1.0))

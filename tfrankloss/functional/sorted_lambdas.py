@@ -287,13 +287,14 @@ def _features(distances: Tensor, steps: Tensor, counted: Any, decay: decays.Deca
 def _inside(blocks: _Blocks, discount: str | None, form: sorted_pairs.GapForm) -> list[Tensor]:
     """The factors (B, n, T, T) of places j and the places i above them in a block, as the fields of ``Sums``."""
     dtype = blocks.scores.dtype
-    below = ops.convert_to_tensor(np.tri(kernels.BLOCK, k=-1), dtype=dtype)
+    size = blocks.scores.shape[2]
+    below = ops.convert_to_tensor(np.tri(size, k=-1), dtype=dtype)
     if blocks.runs is not None:
         below = ops.where(ops.equal(blocks.runs[:, :, :, None], blocks.runs[:, :, None, :]), below, 0.0)
     gaps = ops.abs(blocks.scores[:, :, None, :] - blocks.scores[:, :, :, None])
     one = ops.broadcast_to(below, ops.shape(gaps))
     if discount is not None:
-        places = np.arange(kernels.BLOCK)
+        places = np.arange(size)
         in_order = ops.convert_to_tensor(places[:, None] - places[None, :], dtype=dtype)
         # Where every place is a rank of its own, one block tells of all.
         one = one * ops.cond(

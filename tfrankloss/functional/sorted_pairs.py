@@ -60,8 +60,10 @@ class Runs:
 
     def above(self, weights: Tensor) -> Tensor:
         """The sum of ``weights`` (B, L, C) over the places above each one; exact for counts."""
+        if self._groups is None:
+            return kernels.sums_above(None, weights)
         sums = ops.cumsum(weights, axis=1) - weights
-        return sums if self._groups is None else sums - lists.take(sums, ops.cast(self._groups.first, "int32") - 1)
+        return sums - lists.take(sums, ops.cast(self._groups.first, "int32") - 1)
 
     def from_here(self, weights: Tensor) -> Tensor:
         """The sum of ``weights`` (B, L, C) over each place and those below it, with nothing subtracted."""

@@ -189,9 +189,11 @@ class _MixedLambdaWeight(DiscountedLambdaWeight):
         super().__init__(k, gain, discount, k=k, smooth_fraction=smooth_fraction, **settings)
 
     def rank_factor(self, first: Tensor, second: Tensor) -> Tensor:
-        by_distance = forms.rank_distance_factor(first, second, self._discount, self._k)
-        by_swapping = forms.swap_factor(first, second, self._discount, self._k)
-        return (1 - self._by_swapping) * by_distance + self._by_swapping * by_swapping
+        return forms.mixed(
+            self._by_swapping,
+            lambda: forms.rank_distance_factor(first, second, self._discount, self._k),
+            lambda: forms.swap_factor(first, second, self._discount, self._k),
+        )
 
     def rank_terms(self) -> tuple[forms.RankTerm, ...] | None:
         if self._separable is None:
