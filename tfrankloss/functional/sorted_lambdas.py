@@ -87,20 +87,17 @@ def losses_and_slopes(
             above, below = above.times(of_lower), below.times(of_upper)
             new_values, new_slopes = of_items.losses_and_slopes(above, below, form)
             values, slopes = values + new_values, slopes + new_slopes
-        return ops.stack([values, slopes], axis=2)
+        return values, slopes
 
     def of_grades():
-        sums = of_digit(sorted_pairs.only_digit(labels, scores, mask, order), grade_gains)
-        return lists.put_back(sums, order)
+        return sorted_pairs.of_only_digit(labels, scores, mask, lambda digit: of_digit(digit, grade_gains), order)
 
     def of_all_labels():
         return sorted_pairs.sum_over_digits(labels, scores, mask, of_digit, 2, order)
 
-    if weights is None:
-        sums = ops.cond(ops.logical_and(lists.are_grades(labels), one_each), of_grades, of_all_labels)
-    else:
-        sums = of_all_labels()
-    return sums[:, :, 0], sums[:, :, 1]
+    if weights is not None:
+        return of_all_labels()
+    return ops.cond(ops.logical_and(lists.are_grades(labels), one_each), of_grades, of_all_labels)
 
 
 def _gains_of_grades(labels: Tensor, mask: Tensor, item_gains: Tensor) -> tuple[Tensor, Tensor]:

@@ -67,10 +67,10 @@ def _counted(labels: Tensor, scores: Tensor, mask: Tensor) -> tuple[Tensor, Tens
         behind = lists.take(before + digit.own, first + ops.cast(ties.size, "int32") - 1)
         # Half of those not above and half of those below: a tie is one of the former alone.
         right = total - (lists.take(before, first) + behind) / 2
-        return ops.stack([ops.sum(digit.worse * right, axis=2), ops.sum(digit.worse * total, axis=2)], axis=2)
+        return ops.sum(digit.worse * right, axis=2), ops.sum(digit.worse * total, axis=2)
 
-    counts = sorted_pairs.sum_over_labels(labels, scores, mask, of_digit, 2)
-    return counts[:, :, 0], counts[:, :, 1]
+    right, total = sorted_pairs.sum_over_labels(labels, scores, mask, of_digit, 2)
+    return right, total
 
 
 def auc(
