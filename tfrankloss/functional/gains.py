@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from tfrankloss import errors
@@ -92,8 +93,46 @@ def dcg(gains: Tensor, ranks: Tensor, discount: Transform, k: int | None = None)
     return ops.sum(gains * discount(ranks) * cutoff(ranks, k), axis=1)
 
 
-def ideal_dcg(gains: Tensor, mask: Tensor, discount: Transform, k: int | None = None) -> Tensor:
-    """The DCG (B,) of each list in the order of descending gain."""
+def ideal_dcg(
+    gains: Tensor, mask: Tensor, discount: Transform, k: int | None = None, labels: Tensor | None = None
+) -> Tensor:
+    """The DCG (B,) of each list in the order of descending gain.
+
+    Args:
+        gains: (B, L) gains, finite.
+        mask: (B, L) booleans, False at padding.
+        discount: A function of ranks.
+        k: Places that count; None for all.
+        labels: (B, L) labels by which alone the gains rise, 0 at padding; grades are counted, in less time than sorting
+            takes. None where there are no such.
+    """
+    if labels is None:
+        return _ideal_dcg_by_sorting(gains, mask, discount, k)
+    return ops.cond(
+        lists.are_grades(labels),
+        lambda: _ideal_dcg_by_counting(gains, mask, discount, k, labels),
+        lambda: _ideal_dcg_by_sorting(gains, mask, discount, k),
+    )
+
+
+def rising_labels(gain: Transform, labels: Tensor) -> Tensor | None:
+    """The labels if ``gain`` is known to rise with them, for ``ideal_dcg``."""
+    return labels if gain in GAINS.values() else None
+
+
+def _ideal_dcg_by_counting(gains: Tensor, mask: Tensor, discount: Transform, k: int | None, labels: Tensor) -> Tensor:
+    grades = ops.cast(ops.arange(lists.GRADES), labels.dtype)[:, None, None]
+    members = ops.cast(ops.logical_and(ops.equal(labels[None], grades), mask[None]), gains.dtype)
+    sizes, totals = ops.sum(members, axis=2), ops.sum(members * gains, axis=2)
+    better = ops.matmul(ops.convert_to_tensor(np.triu(np.ones((lists.GRADES,) * 2), k=1), gains.dtype), sizes)
+    ranks = ops.cast(ops.arange(1, ops.shape(gains)[1] + 2), gains.dtype)[None, :]
+    # The discounts of all places before each one; rounding of their sums is small beside an ideal list.
+    before = lists.sums_before(discount(ranks) * cutoff(ranks, k))[0]
+    first, last = (ops.take(before, ops.cast(count, "int32")) for count in (better, better + sizes))
+    return ops.sum(lists.ratio(totals, sizes) * (last - first), axis=0)
+
+
+def _ideal_dcg_by_sorting(gains: Tensor, mask: Tensor, discount: Transform, k: int | None) -> Tensor:
     gains = ops.where(mask, gains, -float("inf"))
     if lists.is_short(gains):
         met = meetings.of_length(gains.shape[1])

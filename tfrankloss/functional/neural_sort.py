@@ -89,7 +89,7 @@ def neural_sort_ndcg_loss(
     item_gains = ops.where(mask, gains.relative_gains(gain, labels), 0.0)
     expected = ops.sum(neural_sort(scores, mask, temperature=temperature) * item_gains[:, None, :], axis=2)
     dcg = gains.dcg(expected, lists.places(scores), discount)
-    ideal = gains.ideal_dcg(item_gains, mask, discount)
+    ideal = gains.ideal_dcg(item_gains, mask, discount, labels=gains.rising_labels(gain, labels))
     return lists.share_by_label(-lists.ratio(dcg, ideal), labels)
 
 

@@ -101,7 +101,7 @@ def approx_ndcg_loss(
     ranks = smooth_ranks(scores, mask, temperature=temperature, method=method)
     item_gains = ops.where(mask, gains.relative_gains(gain, labels), 0.0)
     dcg = gains.dcg(item_gains, ranks, discount)
-    ideal = gains.ideal_dcg(item_gains, mask, discount)
+    ideal = gains.ideal_dcg(item_gains, mask, discount, labels=gains.rising_labels(gain, labels))
     return lists.share_by_label(-lists.ratio(dcg, ideal), labels)
 
 

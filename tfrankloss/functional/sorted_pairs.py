@@ -253,7 +253,6 @@ def losses_and_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: Sorted
         mask: (B, L) booleans, False at padding.
         form: The loss of a gap.
     """
-
     losses, slopes = sum_over_labels(labels, scores, mask, form.losses_and_slopes, 2)
     return losses, slopes
 
