@@ -114,7 +114,7 @@ def main():
         for shape in peers.SHAPES:
             if shape[1] > arguments.longest:
                 continue
-            labels, scores = peers.lists(*shape)
+            labels, scores = peers.lists(*shape, distinct="distinct" in name)
             of = functools.partial(step, labels=labels, scores=scores)
             steps = {"ours": of(ours[name])} | ({peer: of(theirs[name])} if name in theirs else {})
             times = timing.interleaved(steps, arguments.seconds, least=3)

@@ -34,7 +34,7 @@ def step(loss, labels, scores, jit):
 
 def measure(name, libraries, shape, seconds):
     """Seconds of every library in both modes, sorted, by (library, mode)."""
-    labels, scores = peers.lists(*shape)
+    labels, scores = peers.lists(*shape, distinct="distinct" in name)
     steps = {
         (library, mode): step(losses[name], labels, scores, mode == "xla")
         for library, losses in libraries.items()

@@ -11,11 +11,13 @@ ROOT = Path(__file__).resolve().parent.parent
 SHAPES = [(1024, 20), (128, 200), (32, 1000), (4, 4000)]
 
 
-def lists(batch, length, seed=0):
-    """Labels of five grades and scores of deviation 2, a third of the items padding."""
+def lists(batch, length, seed=0, distinct=False):
+    """Labels of five grades, or all different, and scores of deviation 2, a third of the items padding."""
     random = np.random.default_rng(seed)
     labels = random.choice(5, (batch, length), p=[0.5, 0.2, 0.15, 0.1, 0.05]).astype("float32")
     labels[:, 0] = np.maximum(labels[:, 0], 1)
+    if distinct:
+        labels = random.permuted(np.tile(np.arange(1, length + 1, dtype="float32"), (batch, 1)), axis=1)
     hidden = random.random((batch, length)) < 1 / 3
     hidden[:, 0] = False
     scores = (2 * random.normal(size=(batch, length))).astype("float32")
@@ -34,6 +36,7 @@ def ours():
         "ListMLE": tfrankloss.ListMLELoss(),
         "ListMLE, ties by position": tfrankloss.ListMLELoss("position"),
         "ListMLE, random ties": tfrankloss.ListMLELoss("random", seed=0),
+        "ListMLE, distinct labels": tfrankloss.ListMLELoss(),
         "softmax": tfrankloss.SoftmaxLoss(),
         "ListNet": tfrankloss.ListNetLoss(),
         "KL": tfrankloss.KLListwiseLoss(),
@@ -59,7 +62,7 @@ def tensorflow_ranking():
         "RankNet + NDCG": tfr.losses.PairwiseLogisticLoss(lambda_weight=tfr.losses.NDCGLambdaWeight()),
         "hinge": tfr.losses.PairwiseHingeLoss(),
         "ApproxNDCG": tfr.losses.ApproxNDCGLoss(),
-        **dict.fromkeys(("ListMLE", "ListMLE, ties by position", "ListMLE, random ties"), list_mle),
+        **dict.fromkeys((name for name in ours() if name.startswith("ListMLE")), list_mle),
         **dict.fromkeys(("softmax", "ListNet", "KL"), softmax),
     }
 
@@ -73,7 +76,7 @@ def keras_rs():
     return {
         "RankNet": keras_rs.losses.PairwiseLogisticLoss(),
         "hinge": keras_rs.losses.PairwiseHingeLoss(),
-        "ListMLE": keras_rs.losses.ListMLELoss(),
+        **dict.fromkeys(("ListMLE", "ListMLE, distinct labels"), keras_rs.losses.ListMLELoss()),
     }
 
 

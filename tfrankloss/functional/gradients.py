@@ -42,14 +42,23 @@ def custom_gradient(function: Callable[..., Any], *, how_twice: str | None = Non
     return ops.custom_gradient(once)
 
 
-def quicker_gradient(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Tensor]:
-    """``custom_gradient`` of a function of one tensor whose own gradient is right, but slower on TensorFlow.
+def quicker_gradient(function: Callable[..., Any]) -> Callable[..., Tensor]:
+    """``custom_gradient`` of a function whose own gradient is right, but slower on TensorFlow.
 
-    It takes no part elsewhere: PyTorch could not differentiate it again, JAX would not take it into a branch.
+    It takes no part elsewhere: PyTorch could not differentiate it again, JAX has no need of it.
+
+    Args:
+        function: A function of a tensor and of the indices that its gradient, with respect to the former, needs.
     """
-    if keras.backend.backend() == "tensorflow":
-        return ops.custom_gradient(function)
-    return lambda values: function(values)[0]
+    if keras.backend.backend() != "tensorflow":
+        return lambda *inputs: function(*inputs)[0]
+
+    def of_all(values, *indices):
+        # A gradient in a branch of a branch finds only what was made inside it.
+        value, gradient = function(values, *map(ops.copy, indices))
+        return value, lambda *args, upstream=None: (gradient(*args, upstream=upstream), *([None] * len(indices)))
+
+    return ops.custom_gradient(of_all)
 
 
 def _final(slopes: Tensor, inputs: tuple[Tensor, ...], how_twice: str) -> Tensor:

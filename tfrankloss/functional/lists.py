@@ -228,7 +228,7 @@ def descending_places(grades: Tensor, mask: Tensor) -> Tensor:
 
     def by_sorting():
         order = descending_order(grades, mask)
-        return put_back(indices(order), order)
+        return inverse(order)
 
     return ops.cond(are_grades(grades), by_counting, by_sorting)
 
@@ -255,24 +255,29 @@ def take(values: Tensor, order: Tensor) -> Tensor:
     return ops.reshape(ops.take(flat, flat_places(order), axis=0), shape)
 
 
-def put_back(values: Tensor, order: Tensor, inverse: Tensor | None = None) -> Tensor:
+def put_back(values: Tensor, order: Tensor, back: Tensor | None = None) -> Tensor:
     """The reverse of ``take``: values (B, L) or (B, L, C) in sorted order back at the places they came from.
 
     Args:
         values: The values.
         order: As in ``take``.
-        inverse: The order that undoes it, where it is known: the gradient is there sooner.
+        back: ``inverse(order)``, where it is known: the gradient is there sooner.
     """
 
     @gradients.quicker_gradient
-    def back(values):
+    def moved(values, order, back=None):
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
-            return take(upstream, order) if inverse is None else _put_back(upstream, inverse)
+            return take(upstream, order) if back is None else _put_back(upstream, back)
 
         return _put_back(values, order), gradient
 
-    return back(values)
+    return moved(values, order) if back is None else moved(values, order, back)
+
+
+def inverse(order: Tensor) -> Tensor:
+    """Indices (B, L) that undo the order of the indices ``order`` (B, L)."""
+    return _put_back(indices(order), order)
 
 
 def _put_back(values: Tensor, order: Tensor) -> Tensor:

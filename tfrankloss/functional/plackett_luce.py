@@ -84,15 +84,11 @@ def list_mle_loss(
     if ties in ("random", "position"):
         if ties == "random":
             order = _shuffled_order(labels, mask, seed)
-            places = lists.put_back(lists.indices(scores), order)
+            places = lists.inverse(order)
         else:
             places = lists.descending_places(labels, mask)
-            order = lists.put_back(lists.indices(scores), places)
-        # Padding is last.
-        sorted_mask = lists.places(scores) <= ops.sum(ops.cast(mask, scores.dtype), axis=1, keepdims=True)
-        weights = _place_weights(sorted_mask, top_k, discount, scores.dtype)
-        sorted_scores = lists.put_back(scores, places, inverse=order)
-        return lists.put_back(weights * _log_shares(sorted_scores, sorted_mask), order, inverse=places)
+            order = lists.inverse(places)
+        return _losses_in_order(scores, mask, order, places, top_k, discount)
     is_empty = 0 in scores.shape  # Keras takes no maximum of nothing.
     is_double = keras.backend.standardize_dtype(scores.dtype) == "float64"
     if ties != "exact" or top_k is not None or is_double or is_empty:
@@ -123,6 +119,21 @@ def _shuffled_order(labels: Tensor, mask: Tensor, seed: Any) -> Tensor:
 
     # Draws below 1 never change the order of whole numbers; beside large ones they would lose their digits.
     return ops.cond(lists.are_grades(labels), lambda: lists.descending_order(labels - draws, mask), of_others)
+
+
+def _losses_in_order(
+    scores: Tensor, mask: Tensor, order: Tensor, places: Tensor, top_k: int | None, discount: Any
+) -> Tensor:
+    """Losses of items in an order without ties, given by indices (B, L) that sort lists and their inverse."""
+    sorted_mask = _sorted_mask(mask, scores)
+    weights = _place_weights(sorted_mask, top_k, discount, scores.dtype)
+    sorted_scores = lists.put_back(scores, places, back=order)
+    return lists.put_back(weights * _log_shares(sorted_scores, sorted_mask), order, back=places)
+
+
+def _sorted_mask(mask: Tensor, scores: Tensor) -> Tensor:
+    """The mask (B, L) of sorted lists: padding is last."""
+    return lists.places(scores) <= ops.sum(ops.cast(mask, scores.dtype), axis=1, keepdims=True)
 
 
 def _log_shares(scores: Tensor, mask: Tensor) -> Tensor:
@@ -177,10 +188,18 @@ def _losses_by_sorting(
 ) -> Tensor:
     """Losses under the rules that treat a group of equal labels as one."""
     order = lists.descending_order(labels, mask)
-    labels, scores, mask = (lists.take(values, order) for values in (labels, scores, mask))
-    weights = _place_weights(mask, top_k, discount, scores.dtype)
-    losses = _tied_losses(labels, scores, mask, weights, ties, top_k)
-    return lists.put_back(ops.where(mask, losses, 0.0), order)
+    places = lists.inverse(order)
+    sorted_labels, sorted_mask = lists.put_back(labels, places), _sorted_mask(mask, scores)
+    same = ops.logical_and(ops.equal(sorted_labels[:, 1:], sorted_labels[:, :-1]), sorted_mask[:, 1:])
+
+    def of_groups():
+        weights = _place_weights(sorted_mask, top_k, discount, scores.dtype)
+        sorted_scores = lists.put_back(scores, places, back=order)
+        losses = _tied_losses(sorted_labels, sorted_scores, sorted_mask, weights, ties, top_k)
+        return lists.put_back(ops.where(sorted_mask, losses, 0.0), order, back=places)
+
+    # Where all labels differ the rules are one.
+    return ops.cond(ops.any(same), of_groups, lambda: _losses_in_order(scores, mask, order, places, top_k, discount))
 
 
 def _place_weights(mask: Tensor, top_k: int | None, discount: Any, dtype: str) -> Tensor:
