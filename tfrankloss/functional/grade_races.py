@@ -28,7 +28,7 @@ class Grades(NamedTuple):
     """Items and their grades; a group is the items of one grade in one list, and G is GRADES.
 
     Attributes:
-        members: (B, G, L) whether an item is of a grade.
+        members: (B, G, L) 1 where an item is of a grade, 0 elsewhere.
         places: (B, L) the group of an item among all of the batch; that of padding is any.
         terms: (B, L) exp(score - largest score of the group), 0 at padding.
         largest: (B, G) the largest score of a group, without gradient.
@@ -106,7 +106,7 @@ def log_grade_probabilities(scores: Tensor, numbers: Tensor) -> Tensor:
         value = ops.reshape(value, ops.shape(grades.largest))
         # A group of one has a closed form.
         rate_alone = _of_groups(ops.where(grades.alone, grades.rates, 0.0), grades.members)
-        is_alone = ops.any(ops.logical_and(grades.members, grades.alone[:, None, :]), axis=2)
+        is_alone = _of_groups(ops.cast(grades.alone, scores.dtype), grades.members) > 0
         value = ops.where(is_alone, -ops.softplus(-rate_alone), value)
 
         def gradient(*args, upstream=None):
@@ -127,12 +127,14 @@ def log_grade_probabilities(scores: Tensor, numbers: Tensor) -> Tensor:
 
 def _grades(scores: Tensor, numbers: Tensor) -> Grades:
     members = ops.equal(numbers[:, None, :], ops.cast(ops.arange(lists.GRADES), numbers.dtype)[:, None])
+    members = ops.cast(members, scores.dtype)
     valid = numbers < lists.GRADES
     places = ops.cast(ops.minimum(numbers, lists.GRADES - 1), "int32")
     places = places + lists.GRADES * ops.arange(ops.shape(numbers)[0], dtype="int32")[:, None]
     constant = ops.stop_gradient(scores)[:, None, :]
-    largest = ops.max(ops.where(members, constant, lists.LOWEST), axis=2, initial=lists.LOWEST)
-    smallest = -ops.max(ops.where(members, -constant, lists.LOWEST), axis=2, initial=lists.LOWEST)
+    largest, smallest = (
+        ops.max(lists.filled(values, members), axis=2, initial=lists.LOWEST) for values in (constant, -constant)
+    )
     terms = ops.exp(ops.where(valid, scores - _to_items(largest[:, :, None], places)[0], lists.LOWEST))
     top = ops.max(_lower(largest[:, None, :], lists.LOWEST), axis=2)
     has_below = top > lists.LOWEST / 2
@@ -144,7 +146,7 @@ def _grades(scores: Tensor, numbers: Tensor) -> Grades:
     top_of, excess_of, weights = _to_items(ops.stack([top, excess, weights], axis=-1), places)
     weights = ops.where(valid, weights, 0.0)
     rates = ops.where(weights > 0, (scores - top_of) - excess_of, 0.0)
-    slowest = ops.stop_gradient((smallest - top) - excess)
+    slowest = ops.stop_gradient((-smallest - top) - excess)
     (size,) = _to_items(_of_groups(ops.cast(valid, scores.dtype), members)[:, :, None], places)
     alone = ops.logical_and(valid, size < 1.5)
     return Grades(members, places, terms, largest, lists.LogSum(top, excess), rates, slowest, counted, weights, alone)
@@ -158,7 +160,7 @@ def _lower(values: Tensor, filling: float = 0.0) -> Tensor:
 
 def _of_groups(values: Tensor, members: Tensor) -> Tensor:
     """The sums (B, G) of values (B, L) over the members of each group."""
-    return ops.sum(ops.where(members, values[:, None, :], 0.0), axis=2)
+    return ops.sum(members * values[:, None, :], axis=2)
 
 
 def _to_items(values: Tensor, places: Tensor) -> list[Tensor]:

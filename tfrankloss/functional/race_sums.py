@@ -35,7 +35,7 @@ class DirectSums:
     def __init__(self, rates: Tensor, weights: Tensor, members: Tensor, places: Tensor, latest: int):
         bounded = ops.clip(rates, SLOWEST, FASTEST)
         self.constant = ops.minimum(rates - bounded, 0.0) * weights
-        self._members = ops.cast(members, rates.dtype) * weights[:, None, :]
+        self._members = members * weights[:, None, :]
         self._places = places
         self._rates = ops.exp(bounded)[:, :, None]
         self._latest = latest

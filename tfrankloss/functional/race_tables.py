@@ -73,7 +73,7 @@ class TabledSums:
     Args:
         rates: (B, L) log rates of items.
         weights: (B, L) 1 at items that are counted, 0 elsewhere.
-        members: (B, G, L) whether an item is of a group.
+        members: (B, G, L) 1 where an item is of a group, 0 elsewhere.
         places: (B, L) the group of each item among the R = B * G groups.
         latest: The end of the last panel.
 
