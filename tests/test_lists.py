@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tfrankloss.functional import lists
+from tfrankloss.functional import gains, lists
 
 pytestmark = pytest.mark.backends
 
@@ -32,6 +32,36 @@ def test_put_back_undoes_take():
     taken = lists.take(ops.convert_to_tensor(values), order)
     np.testing.assert_array_equal(array(taken), -np.sort(-values, axis=1))
     np.testing.assert_array_equal(array(lists.put_back(taken, order)), values)
+
+
+def test_inverse_undoes_an_order():
+    order = np.random.default_rng(0).permuted(np.tile(np.arange(9, dtype="int32"), (4, 1)), axis=1)
+    np.testing.assert_array_equal(array(lists.inverse(ops.convert_to_tensor(order))), np.argsort(order, axis=1))
+
+
+@pytest.mark.parametrize("behind", [False, True])
+# None, one block, blocks that divide the list, one that is filled up, blocks of blocks.
+@pytest.mark.parametrize("length", [0, 1, 20, 64, 67, 200, 1000, 4001, 20000])
+def test_sums_before(length, behind):
+    values = np.random.default_rng(length).integers(0, 5, (2, 3, length)).astype("float32")
+    sums = np.cumsum(values, axis=-1)
+    expected = sums[..., -1:] - sums if behind else sums - values
+    np.testing.assert_array_equal(array(lists.sums_before(ops.convert_to_tensor(values), behind)), expected)
+
+
+@pytest.mark.parametrize("k", [None, 4])
+@pytest.mark.parametrize("length", [0, 7, 300])
+def test_ideal_dcg_of_grades_is_counted(length, k):
+    rng = np.random.default_rng(length)
+    labels, mask = rng.integers(0, 5, (6, length)).astype("float32"), rng.random((6, length)) < 0.7
+    labels = np.where(mask, labels, 0.0).astype("float32")
+    item_gains = np.where(mask, 2.0**labels - 1, 0.0)
+    discounts = np.where(np.arange(length) < (k or length), 1 / np.log2(2.0 + np.arange(length)), 0.0)
+    expected = -np.sort(-item_gains, axis=1) @ discounts
+    inputs = [ops.convert_to_tensor(values) for values in (item_gains.astype("float32"), mask)]
+    for known in (None, ops.convert_to_tensor(labels)):
+        found = gains.ideal_dcg(*inputs, gains.log2_discount, k, known)
+        np.testing.assert_allclose(array(found), expected, rtol=2e-6)
 
 
 def test_tie_groups_of_each_list_stay_apart():

@@ -467,9 +467,9 @@ def sums_before(values: Tensor, behind: bool = False) -> Tensor:
 
 
 def _running_totals(totals: Tensor, behind: bool) -> Tensor:
-    if totals.shape[-1] is not None:
+    if totals.shape[-1]:
         return sums_before(totals, behind)
-    # Blocks of blocks of blocks have no end where the length is not known.
+    # Blocks of blocks of blocks have no end where the length is not known, or 0.
     if behind:
         totals = ops.flip(totals, axis=-1)
     totals = ops.cumsum(ops.concatenate([ops.zeros_like(totals[..., :1]), totals[..., :-1]], axis=-1), axis=-1)
