@@ -10,6 +10,7 @@ positive terms only. Both directions are loops whose derivative is never taken, 
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 from keras import ops
 
 from tfrankloss.functional import gradients, lists
@@ -50,12 +51,17 @@ def log_top_places_probability(rates: Tensor, cut: Tensor, first: Tensor, top_k:
         (B, 1) log probabilities, of no meaning in lists without a cut group.
     """
     begin, end = -DEPTH, math.log(top_k + MARGIN)
-    times = begin + STEP * ops.cast(ops.arange(math.ceil((end - begin) / STEP)), rates.dtype)
-    log_weights = times - ops.exp(times) + math.log(STEP)
+    nodes = begin + STEP * np.arange(math.ceil((end - begin) / STEP))
     above = ops.max(ops.where(cut, first - 1, 0.0), axis=1)
 
+    # All are arguments: JAX takes no function with a gradient of its own into a branch if it looks beyond those.
     @gradients.custom_gradient
-    def log_probability(rates):
+    def log_probability(rates, members, above):
+        cut = members > 0
+        times, log_weights = (
+            ops.convert_to_tensor(values, dtype=rates.dtype)
+            for values in (nodes, nodes - np.exp(nodes) + math.log(STEP))
+        )
         counts = Counts(rates[:, :, None] + times, cut, above, top_k)
         value = ops.logsumexp(_tail(counts) + log_weights, axis=1, keepdims=True)
 
@@ -63,11 +69,12 @@ def log_top_places_probability(rates: Tensor, cut: Tensor, first: Tensor, top_k:
             upstream = args[0] if upstream is None else upstream
             densities = counts.exponents - ops.exp(ops.minimum(counts.exponents, 60.0))
             shares = _all_but_one(counts) + densities + log_weights - value[:, :, None]
-            return upstream * ops.where(cut, ops.sum(ops.exp(ops.minimum(shares, 0.0)), axis=2), 0.0)
+            slopes = upstream * ops.where(cut, ops.sum(ops.exp(ops.minimum(shares, 0.0)), axis=2), 0.0)
+            return slopes, ops.zeros_like(members), ops.zeros_like(above)
 
         return ops.minimum(value, 0.0), gradient
 
-    return log_probability(rates)
+    return log_probability(rates, ops.cast(cut, rates.dtype), above)
 
 
 def _start(counts: Counts, from_above: bool) -> Tensor:
