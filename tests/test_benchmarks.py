@@ -17,9 +17,9 @@ QUICK = {
     "fit.py": ["--loss", "softmax", "--seconds", "0.1", "--longest", "20"],
     "backends.py": ["jax", "--losses", "softmax", "--seconds", "0.1", "--longest", "20"],
     "in_batch.py": ["--seconds", "0.1", "--largest", "1024"],
-    "memory.py": ["--losses", "softmax", "--lists", "2", "--length", "10"],
+    "memory.py": ["--losses", "softmax", "--lists", "2", "--length", "10", "--rows", "32", "--part", "16"],
     "serving.py": ["--seconds", "0.1", "--rows", "1024", "--catalog", "1024"],
-    "movielens.py": ["--splits", "1", "--epochs", "1"],
+    "movielens.py": ["--splits", "1", "--epochs", "1", "--in-batch-epochs", "1"],
     "growth.py": ["--losses", "softmax", "RankNet", "--longest", "300"],
 }
 

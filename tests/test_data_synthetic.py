@@ -72,6 +72,18 @@ def test_both_views_are_one_log(log):
     assert all(len(set(popularity[rows.items == item])) == 1 for item in rows.item_ids[:20])
 
 
+def test_judgments_know_no_place_and_tell_what_pleases():
+    log = simulate_clicks(popularity_bias=0, position_bias=1.5)
+    grades, clicked = log.judgments, log.interactions.labels > 1
+    place = np.nonzero(log.lists.mask)[1]
+    assert grades.dtype == np.float32 and set(grades.tolist()) == {0, 1, 2, 3} and len(grades) == len(clicked)
+    top, low = place < 3, place >= 12
+    assert clicked[top].mean() > 4 * clicked[low].mean()
+    assert abs(grades[top].mean() - grades[low].mean()) < 0.1 * grades.std()
+    of_grade = [clicked[top & (grades == grade)].mean() for grade in range(4)]
+    assert of_grade[1] > 1.2 * of_grade[0] and of_grade[2] > 1.2 * of_grade[1] and of_grade[3] > of_grade[2]
+
+
 def test_the_catalogs_have_the_form_of_movielens(log):
     rows = log.interactions
     assert len(rows.user_ids) == 1000 and len(rows.item_ids) == 1500

@@ -144,7 +144,15 @@ def test_a_joint_model_ranks_better_than_grades_alone(example, capsys):
     assert "AUC" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", [*NAMES, "training_modes"])
+def test_pretraining_and_fine_tuning_both_gain(example, capsys):
+    results = example("pretrain_finetune").main(["--quick", "--seeds", "1", "--epochs", "12"])
+    both = results["pretrained, fine-tuned"][0]
+    assert both > 0.005 + max(results["fine-tuned alone"][0], results["pretrained"][0])
+    assert min(results["fine-tuned alone"][0], results["pretrained"][0]) > 0.05 + results["untrained"][0]
+    assert "gain" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [*NAMES, "training_modes", "pretrain_finetune"])
 @pytest.mark.parametrize("bad", ["missing", "empty", "malformed"])
 def test_bad_data_is_one_line_and_exit_code_2(example, name, bad, tmp_path, capsys):
     folder = tmp_path / "data"

@@ -18,6 +18,8 @@ _GENRES = MOVIELENS_GENRES[1:]
 _OCCUPATIONS = ("artist", "doctor", "educator", "engineer", "lawyer", "librarian", "student", "writer")
 _FACTORS = 6
 _SHOWN_BY_TASTE = 2.5
+# Pleasure from which the grades 1, 2 and 3 are given.
+_JUDGED_AT = (1.0, 2.0, 3.5)
 _MONTH = 30 * 24 * 3600
 _START = 1_700_000_000
 
@@ -32,6 +34,8 @@ class ClickLog:
     Attributes:
         interactions: A row per item shown, with catalogs of users and items in the form of `load_movielens`.
         lists: A list per visit; features (B, L, 10), labels (B, L), query ids "user/visit".
+        judgments: (N,) float32 grades 0 to 3, aligned with rows of `interactions`: how each item pleases by the word of
+            the user, asked about all that was shown. Neither its place nor whether it was clicked plays a part.
         feature_names: What the columns of `lists.features` stand for.
 
     Examples:
@@ -43,6 +47,7 @@ class ClickLog:
 
     interactions: Interactions
     lists: RankingLists[np.ndarray]
+    judgments: np.ndarray
     feature_names: tuple[str, ...] = FEATURE_NAMES
 
 
@@ -92,7 +97,8 @@ def simulate_clicks(
     nobody is shown an item twice. The item at position p (from 1) is looked at with probability p^(-position_bias),
     clicked if it pleases, then put in the cart, then ordered. What pleases: taste, quality and price; in a search visit
     also how well the text matches, otherwise freshness. This last interaction is what a network learns and a linear
-    scorer cannot.
+    scorer cannot. Judgments have a grade of what pleases for every item shown: clicks say as well what was shown and
+    looked at.
 
     Args:
         num_users: U.
@@ -132,7 +138,9 @@ def simulate_clicks(
     labels = np.array(grades, np.float32)[_respond(rng, pleasure, shown.position, position_bias)]
     interactions = _interactions(rng, world, shown, labels)
     visits = np.char.add(np.char.add(interactions.users, "/"), (shown.visit + 1).astype(str))
-    return ClickLog(interactions, to_lists(visits, labels, features, list_size=list_size))
+    # Draws of their own, which leave the rest of the log as it is.
+    judgments = _judge(np.random.default_rng([seed, 1]), pleasure)
+    return ClickLog(interactions, to_lists(visits, labels, features, list_size=list_size), judgments)
 
 
 def _make_world(rng: np.random.Generator, num_users: int, num_items: int, popularity_bias: float) -> _World:
@@ -225,6 +233,11 @@ def _respond(rng: np.random.Generator, pleasure: np.ndarray, position: np.ndarra
     carted = clicked & (rng.random(len(pleasure)) < _sigmoid(1.2 * pleasure - 2.5))
     ordered = carted & (rng.random(len(pleasure)) < _sigmoid(1.2 * pleasure - 2.5))
     return clicked.astype(int) + carted + ordered
+
+
+def _judge(rng: np.random.Generator, pleasure: np.ndarray) -> np.ndarray:
+    """(N,) float32 grades 0 to 3, with the noise of an answer."""
+    return np.digitize(pleasure + rng.logistic(scale=0.5, size=len(pleasure)), _JUDGED_AT).astype(np.float32)
 
 
 def _interactions(rng: np.random.Generator, world: _World, shown: _Shown, labels: np.ndarray) -> Interactions:

@@ -191,12 +191,28 @@ def _count(name: str, dataset: Any, steps: int | None) -> int:
     return count if steps is None else steps
 
 
+class _DryRun(keras.Operation):
+    """A step without gradients, called with the shapes of a batch: layers, losses and metrics make their variables."""
+
+    def __init__(self, model: keras.Model):
+        super().__init__()
+        self.model = model
+
+    def call(self, data: Any) -> Any:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y_pred = self.model(x, training=False)
+        self.model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return self.model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=False)
+
+
 def _build(model: keras.Model, dataset: Any) -> None:
     """Make the variables of layers, metrics and optimizer, which cannot be made while replicas run."""
     import tensorflow as tf
 
     batch = tf.nest.map_structure(lambda spec: keras.KerasTensor(spec.shape, spec.dtype.name), dataset.element_spec)
-    model._symbolic_build(data_batch=batch)
+    _DryRun(model)(batch)
+    if model.optimizer is not None and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
 
 
 def _step_function(model: keras.Model, strategy: Any, step: Callable[[Any], dict[str, Any]]) -> Callable[[Any], Any]:

@@ -4,8 +4,10 @@ Every chunk of queries sees all candidates, so that the losses of its rows and w
 embeddings come from one pass. Only the scores of a chunk exist at a time.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras
 from keras import ops
 
 from tfrankloss.functional import closed_form, gradients, in_batch_rows, lists
@@ -158,7 +160,7 @@ def _losses_and_slopes(
         ops.zeros_like(batch.candidates),
         ops.zeros_like(negatives),
     )
-    losses, of_queries, of_candidates, of_negatives = ops.fori_loop(0, chunks, add_chunk, start)
+    losses, of_queries, of_candidates, of_negatives = _in_turn(chunks, add_chunk, start)
     losses, of_queries, of_negatives = (
         ops.reshape(values, (chunks * chunk_size, *ops.shape(values)[2:]))[:rows]
         for values in (losses, of_queries, of_negatives)
@@ -171,3 +173,15 @@ def _losses_and_slopes(
         beyond = ops.zeros((columns - rows, *ops.shape(own)[1:]), dtype=own.dtype)
         of_candidates = of_candidates - ops.concatenate([own, beyond], axis=0)
     return ops.where(batch.counted, losses, 0.0), of_queries, of_candidates, of_negatives
+
+
+def _in_turn(count: int | Tensor, body: Callable[[Tensor, Any], Any], start: Any) -> Any:
+    """As ``ops.fori_loop`` from 0; TensorFlow would run chunks ahead, each of which holds scores of its own."""
+    if keras.backend.backend() != "tensorflow":
+        return ops.fori_loop(0, count, body, start)
+    import tensorflow as tf
+
+    def step(number, state):
+        return number + 1, body(number, state)
+
+    return tf.while_loop(lambda number, _: number < count, step, (0, start), parallel_iterations=1)[1]

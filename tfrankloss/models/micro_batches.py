@@ -50,7 +50,9 @@ def _tensorflow_step(model: keras.Model, size: int, data: Any) -> dict[str, Any]
     at_first = [tf.identity(state) for state in states]
     output = model.outputs[0]
     found = tf.TensorArray(model.compute_dtype, count, infer_shape=False, element_shape=output.shape)
-    found = tf.while_loop(lambda number, _: number < count, embed, (0, found))[1]
+    # One at a time: what runs ahead holds activations of its own.
+    in_turn = {"parallel_iterations": 1}
+    found = tf.while_loop(lambda number, _: number < count, embed, (0, found), **in_turn)[1]
     embeddings = tf.ensure_shape(found.concat(), output.shape)
     variables = [weight.value for weight in weights]
     with tf.GradientTape() as tape:
@@ -71,7 +73,7 @@ def _tensorflow_step(model: keras.Model, size: int, data: Any) -> dict[str, Any]
         return number + 1, [old + tf.convert_to_tensor(new) for old, new in zip(slopes, more, strict=True)]
 
     slopes = [tf.convert_to_tensor(slope) for slope in slopes]
-    slopes = tf.while_loop(lambda number, _: number < count, accumulate, (0, slopes))[1]
+    slopes = tf.while_loop(lambda number, _: number < count, accumulate, (0, slopes), **in_turn)[1]
     for state, value in zip(states, at_last, strict=True):
         state.assign(value)
     model.optimizer.apply_gradients(zip(slopes, weights, strict=True))

@@ -254,9 +254,9 @@ def two_tower(
         num_negatives: Explicit negatives per row, in mode "in_batch" only.
         list_size: Candidates per list, in modes "listwise" and "pairwise" only; None where it varies.
         micro_batch_size: Rows whose activations a training step holds at a time, in mode "in_batch" only; None for all.
-            A batch of thousands then trains in the memory of hundreds, for a second pass through the towers, and with
-            the same result, but for batch normalisation, which sees micro-batches. Give a large batch to a loss with
-            ``chunk_size``.
+            The towers then take a batch of thousands in the memory of hundreds, for a second pass through them, and
+            with the same result, but for batch normalisation, which sees micro-batches. Inputs, embeddings and the
+            loss are still those of the batch (measured in `docs/speed.md`).
         queue_size: Rows of past batches that a training step looks at, in mode "in_batch" only; None for none. Their
             candidates, as they were embedded then, are further negatives, and with a symmetric loss their queries are
             too: thousands of negatives for the cost of their product. They fit the towers of now the better, the
