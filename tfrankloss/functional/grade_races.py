@@ -1,8 +1,10 @@
-"""The exponential races of ``races`` between grades: few groups, so that nodes are found by looking at all times.
+r"""The exponential races of ``races`` between grades: few groups, so that nodes are found by looking at all times.
 
-The integrals are those of ``races``. A group that likely wins is moved so that its slowest member has log rate 0: then
-all integrands lie between ``EARLIEST`` and ``latest``. What the members of a group add up to at some time is taken from
-them one by one in short lists, and from ``race_tables`` in others.
+The integrals are those of ``races`` over log time x. A group that likely wins is moved so that its slowest member has
+log rate 0. Then all integrands fall doubly exponentially on the right and exponentially on the left. With
+:math:`x = u - e^{-(u - KNEE)}` they do so on both sides of u, and few nodes suffice for the trapezoid rule.
+
+Source: the change of variable is the double exponential formula of Takahasi and Mori, Publ. RIMS 1974.
 """
 
 import math
@@ -12,222 +14,222 @@ import numpy as np
 from keras import ops
 
 from tfrankloss.functional import gradients, lists
-from tfrankloss.functional.race_sums import DirectSums
-from tfrankloss.functional.race_tables import DEPTH, TabledSums
-from tfrankloss.functional.races import log_arrived
+from tfrankloss.functional.race_sums import FASTEST, SLOWEST, DirectSums, double_odds, log_arrived
+from tfrankloss.functional.race_tables import TabledSums
 
 Tensor = Any
 
 # Lists up to this length are served where the length is not known.
 LONGEST = 2**20
-# Nodes of an integral.
-NODES = 32
+# Grades that may have others below them.
+GROUPS = lists.GRADES - 1
+# Log time follows u above this, and exp(-u) below.
+KNEE = -2.0
+# Where u starts: log time is -11 there.
+FIRST = -3.95
+# Lists of up to this many items are added up item by item.
+DIRECT = 256
+# Nodes of an integral in these, and in others, whose groups may be larger.
+FEW, MANY = 20, 28
+# To find nodes, groups are looked at at times that are at most so far apart; in lists of more than DIRECT items, then
+# at so many more.
+STEP, ZOOM = 0.5, 10
+# Integrands are followed down to exp(-16) of their largest value, and a bit further as they are only nearly concave.
+DEPTH = 17.0
+# Too far to matter, in steps.
+FAR = 100.0
+# A time by which the items below a group have arrived, whose exponential is finite.
+LATEST = 60.0
+# Whose logarithm is finite.
+TINY = 1e-36
 
 
 class Grades(NamedTuple):
-    """Items and their grades; a group is the items of one grade in one list, and G is GRADES.
+    """Items of all groups; a group is the items of one grade in one list, and G is GROUPS.
 
     Attributes:
-        members: (B, G, L) 1 where an item is of a grade, 0 elsewhere.
-        places: (B, L) the group of an item among all of the batch; that of padding is any.
-        terms: (B, L) exp(score - largest score of the group), 0 at padding.
-        largest: (B, G) the largest score of a group, without gradient.
-        below: The logsumexp of all scores below a group, (B, G).
-        rates: (B, L) score minus ``below``, 0 where not counted.
+        members: (B, G, L) 1 where an item is of a group that is counted, 0 elsewhere.
+        places: (B, L) the group of an item among the R = B * G of the batch; that of items of none is any.
+        rates: (B, L) score minus the logsumexp of all scores below its group, 0 at items of none.
         slowest: (B, G) the smallest of ``rates`` in each group, without gradient.
-        counted: (B, G) whether a group has items, and some below it.
-        weights: (B, L) 1 at items of groups that are counted, 0 elsewhere.
-        alone: (B, L) whether an item is the only one of its group.
+        terms: (B, G, L) exp(score - largest score below the group) at items below each group, 0 elsewhere.
+        total: (B, G, 1) their sum, 1 where there are none.
+        counted: (B, G) 1 at groups that have items, and some below them, 0 elsewhere.
     """
 
     members: Tensor
     places: Tensor
-    terms: Tensor
-    largest: Tensor
-    below: lists.LogSum
     rates: Tensor
     slowest: Tensor
+    terms: Tensor
+    total: Tensor
     counted: Tensor
-    weights: Tensor
-    alone: Tensor
-
-
-class Nodes(NamedTuple):
-    """Log times of each group, (R, N) for the R groups of a batch, and its sums there.
-
-    Attributes:
-        times: Log times, moved by those of ``Race``.
-        step: (R, 1) how far apart they are.
-        arrived: S, the log probability that all members have arrived, less its part that does not depend on time.
-        late: Its derivative.
-    """
-
-    times: Tensor
-    step: Tensor
-    arrived: Tensor
-    late: Tensor
 
 
 class Race(NamedTuple):
-    """What the integrands of the R groups of a batch are made of.
+    """What the integrands are made of.
 
     Attributes:
         sums: What the members of groups add up to at log times.
-        likely: (R, 1) whether a group likely wins.
-        moved: (R, 1) what is taken from the log rates of a group and added to its log times.
-        constant: (R, 1) what items that are slower than any time add to S at all times.
+        likely: (B, G, 1) 1 where a group likely wins, 0 elsewhere.
+        moved: (B, G, 1) what is taken from the log rates of a group and added to its log times.
     """
 
     sums: DirectSums | TabledSums
     likely: Tensor
     moved: Tensor
-    constant: Tensor
 
 
-def log_grade_probabilities(scores: Tensor, numbers: Tensor) -> Tensor:
+def log_grade_probabilities(scores: Tensor, numbers: Tensor, members: Tensor) -> Tensor:
     """log of the probability that each grade comes before all lower ones, its items in any order.
 
     Args:
         scores: (B, L) scores.
-        numbers: (B, L) grades from 0 to GRADES - 1, and GRADES at padding, as floats.
+        numbers: (B, L) grades from 0 to GROUPS, and more than that at padding, as floats.
+        members: (B, G, L) 1 where an item is of a grade, from 1 to GROUPS, and 0 elsewhere.
 
     Returns:
-        (B, GRADES) log probabilities, 0 for grades without items or with none below.
+        (B, G) log probabilities, 0 for grades without items or with none below.
     """
     length = LONGEST if scores.shape[1] is None else scores.shape[1]
 
-    # Numbers are an argument: JAX takes no function with a gradient of its own into a branch if it looks beyond those.
+    # All are arguments: JAX takes no function with a gradient of its own into a branch if it looks beyond those.
     @gradients.custom_gradient
-    def log_probability(scores, numbers):
-        grades = _grades(scores, numbers)
+    def log_probability(scores, numbers, members):
+        grades = _grades(scores, numbers, members)
         race = _race(grades, length)
-        nodes = _nodes(race)
-        value, density = _integral(race, nodes)
-        value = ops.reshape(value, ops.shape(grades.largest))
-        # A group of one has a closed form.
-        rate_alone = _of_groups(ops.where(grades.alone, grades.rates, 0.0), grades.members)
-        is_alone = _of_groups(ops.cast(grades.alone, scores.dtype), grades.members) > 0
-        value = ops.where(is_alone, -ops.softplus(-rate_alone), value)
+        value, density = _integral(race, *_nodes(race, length))
 
         def gradient(*args, upstream=None):
-            upstream = ops.where(grades.counted, args[0] if upstream is None else upstream, 0.0)
-            slopes = ops.where(grades.alone, ops.sigmoid(-grades.rates), race.sums.slopes(density)) * grades.weights
+            upstream = grades.counted * (args[0] if upstream is None else upstream)
+            slopes = race.sums.slopes(density * upstream[:, :, None])
             # What raises a score below a group takes from that.
-            total = upstream * _of_groups(slopes, grades.members)
-            largest, excess = (part[:, :, None] for part in grades.below)
-            shares = _lower(ops.exp(ops.minimum((grades.largest[:, None, :] - largest) - excess, 0.0)))
-            pushed = ops.sum(total[:, :, None] * shares, axis=1)
-            own, pushed = _to_items(ops.stack([upstream, pushed], axis=-1), grades.places)
-            return own * slopes - pushed * grades.terms, ops.zeros_like(numbers)
+            pushed = ops.sum(grades.members * slopes[:, None, :], axis=2, keepdims=True) / grades.total
+            return slopes - ops.sum(grades.terms * pushed, axis=1), ops.zeros_like(numbers), ops.zeros_like(members)
 
-        return ops.where(grades.counted, value, 0.0), gradient
+        return grades.counted * value, gradient
 
-    return log_probability(scores, numbers)
+    return log_probability(scores, numbers, members)
 
 
-def _grades(scores: Tensor, numbers: Tensor) -> Grades:
-    members = ops.equal(numbers[:, None, :], ops.cast(ops.arange(lists.GRADES), numbers.dtype)[:, None])
-    members = ops.cast(members, scores.dtype)
-    valid = numbers < lists.GRADES
-    places = ops.cast(ops.minimum(numbers, lists.GRADES - 1), "int32")
-    places = places + lists.GRADES * ops.arange(ops.shape(numbers)[0], dtype="int32")[:, None]
+def _grades(scores: Tensor, numbers: Tensor, members: Tensor) -> Grades:
+    grades = ops.cast(ops.arange(1, GROUPS + 1), numbers.dtype)[:, None]
+    lower = ops.cast(ops.less(numbers[:, None, :], grades), scores.dtype)
     constant = ops.stop_gradient(scores)[:, None, :]
-    largest, smallest = (
-        ops.max(lists.filled(values, members), axis=2, initial=lists.LOWEST) for values in (constant, -constant)
-    )
-    terms = ops.exp(ops.where(valid, scores - _to_items(largest[:, :, None], places)[0], lists.LOWEST))
-    top = ops.max(_lower(largest[:, None, :], lists.LOWEST), axis=2)
-    has_below = top > lists.LOWEST / 2
-    shares = _lower(ops.exp(ops.minimum(largest[:, None, :] - top[:, :, None], 0.0)))
-    total = ops.sum(shares * _of_groups(terms, members)[:, None, :], axis=2)
-    excess = ops.log(ops.where(has_below, total, 1.0))
-    counted = ops.logical_and(has_below, largest > lists.LOWEST / 2)
-    weights = ops.cast(counted, scores.dtype)
-    top_of, excess_of, weights = _to_items(ops.stack([top, excess, weights], axis=-1), places)
-    weights = ops.where(valid, weights, 0.0)
-    rates = ops.where(weights > 0, (scores - top_of) - excess_of, 0.0)
-    slowest = ops.stop_gradient((-smallest - top) - excess)
-    (size,) = _to_items(_of_groups(ops.cast(valid, scores.dtype), members)[:, :, None], places)
-    alone = ops.logical_and(valid, size < 1.5)
-    return Grades(members, places, terms, largest, lists.LogSum(top, excess), rates, slowest, counted, weights, alone)
+    largest = ops.max(lists.filled(constant, lower), axis=2, keepdims=True, initial=lists.LOWEST)
+    terms = lower * ops.exp(ops.minimum(scores[:, None, :] - largest, 0.0))
+    total = ops.sum(terms, axis=2, keepdims=True)
+    total = total + ops.cast(total <= 0, total.dtype)
+    counted = ops.max(members, axis=2, initial=0.0) * ops.max(lower, axis=2, initial=0.0)
+    members = members * counted[:, :, None]
+    places = ops.cast(ops.clip(numbers - 1, 0.0, GROUPS - 1.0), "int32")
+    places = places + GROUPS * ops.arange(ops.shape(numbers)[0], dtype="int32")[:, None]
+    # Of items of no group the first part may be any, but is finite.
+    largest = largest * counted[:, :, None]
+    below = ops.concatenate([largest, ops.log(total)], axis=2)
+    below = _to_items(below, places)
+    rates = ((scores - below[:, :, 0]) - below[:, :, 1]) * ops.sum(members, axis=1)
+    slowest = -ops.max(lists.filled(-ops.stop_gradient(rates)[:, None, :], members), axis=2, initial=lists.LOWEST)
+    return Grades(members, places, rates, slowest * counted, terms, total, counted)
 
 
-def _lower(values: Tensor, filling: float = 0.0) -> Tensor:
-    """Values (B, G or 1, G) where the last grade is below the one before it, else ``filling``."""
-    is_lower = np.tri(lists.GRADES, k=-1, dtype=bool)
-    return ops.where(is_lower, values, filling)
-
-
-def _of_groups(values: Tensor, members: Tensor) -> Tensor:
-    """The sums (B, G) of values (B, L) over the members of each group."""
-    return ops.sum(members * values[:, None, :], axis=2)
-
-
-def _to_items(values: Tensor, places: Tensor) -> list[Tensor]:
-    """Each column of values (B, G, C) at each item, (B, L)."""
-    taken = ops.take(ops.reshape(values, (-1, values.shape[2])), places, axis=0)
-    return [taken[..., column] for column in range(values.shape[2])]
+def _to_items(values: Tensor, places: Tensor) -> Tensor:
+    """The row of values (B, G, N) of each item, (B, L, N)."""
+    return ops.take(ops.reshape(values, (-1, ops.shape(values)[2])), places, axis=0)
 
 
 def _race(grades: Grades, length: int) -> Race:
-    likely = _likely(grades)
-    moved = ops.where(likely, grades.slowest, 0.0)
-    rates = grades.rates - _to_items(moved[:, :, None], grades.places)[0]
-    make = DirectSums if length <= lists.SHORT else TabledSums
-    sums = make(rates, grades.weights, grades.members, grades.places, _latest(length))
-    constant = _of_groups(sums.constant, grades.members)
-    return Race(sums, *(ops.reshape(part, (-1, 1)) for part in (likely, moved, constant)))
+    # All members have arrived by the median of the items below.
+    median = 0.5 * math.log(2) * ops.exp(ops.clip(ops.stop_gradient(grades.rates), SLOWEST, FASTEST))
+    arrived = ops.matmul(grades.members, log_arrived(double_odds(median[:, :, None], 1.0)[0]))
+    likely = ops.cast(arrived > -math.log(2), grades.rates.dtype)
+    moved = likely * grades.slowest[:, :, None]
+    rates = (grades.rates - _to_items(moved, grades.places)[:, :, 0]) * ops.sum(grades.members, axis=1)
+    if length <= DIRECT:
+        return Race(DirectSums(rates, grades.members, grades.places), likely, moved)
+    return Race(TabledSums(rates, grades.members, grades.places, math.ceil(_last(length))), likely, moved)
 
 
-def _latest(length: int) -> int:
-    """When the integrals of lists of up to ``length`` items have ended."""
+def _last(length: int) -> float:
+    """Where u ends in lists of up to ``length`` items."""
     # The mode of an integral is at time T = 1 + (number of items) at most, and exp(-T (exp(d) - 1 - d)) bounds it at
     # a distance d from there.
-    return math.ceil(math.log(length + 1 + math.sqrt(2 * DEPTH * (length + 1)) + DEPTH))
+    return math.log(length + 1 + math.sqrt(2 * DEPTH * (length + 1)) + DEPTH) + STEP
 
 
-def _likely(grades: Grades) -> Tensor:
-    """Which groups (B, G) likely win: all members have arrived by the median of the items below."""
-    arrived = log_arrived(ops.stop_gradient(grades.rates) + math.log(math.log(2))) * grades.weights
-    return _of_groups(arrived, grades.members) > -math.log(2)
+def _log_time(places: Tensor) -> tuple[Tensor, Tensor]:
+    """Log time x at u, and log(dx / du)."""
+    behind = ops.exp(KNEE - places)
+    return places - behind, ops.log1p(behind)
 
 
-def _nodes(race: Race) -> Nodes:
-    """Nodes where the integrand is, found by looking at all times, and then, as often as it takes, at fewer."""
-    times, step, *sums = race.sums.grid()
-    nodes = Nodes(times, step, *sums)
-    for count in (*race.sums.zooms, NODES):
-        log_integrand = ops.stop_gradient(_log_integrand(race, nodes))
-        there = log_integrand > ops.max(log_integrand, axis=1, keepdims=True) - DEPTH
-        start = ops.min(ops.where(there, nodes.times, float("inf")), axis=1, keepdims=True) - nodes.step
-        stop = ops.max(ops.where(there, nodes.times, -float("inf")), axis=1, keepdims=True) + nodes.step
-        step = ops.stop_gradient(stop - start) / count
-        times = ops.stop_gradient(start) + step * (ops.cast(ops.arange(count), start.dtype) + 0.5)
-        nodes = Nodes(times, step, *race.sums.at(times))
-    return nodes
+def _nodes(race: Race, length: int) -> tuple[Tensor, Tensor]:
+    """The u of the nodes (B, G, N) of each group, and how far apart they are (B, G, 1)."""
+    dtype = race.likely.dtype
+    # Integrals of n items are narrower than those of one by the root of n.
+    places = np.arange(FIRST, _last(length), max(0.1, min(STEP, 4 / math.sqrt(length))))
+    log_time = places - np.exp(KNEE - places)
+    sums = race.sums.roughly(log_time)
+    log_time, places, weight = (
+        ops.convert_to_tensor(values[None, None, :], dtype=dtype)
+        for values in (log_time, places, np.log1p(np.exp(KNEE - places)))
+    )
+    start, stop = _span(places, _log_integrand(race, *sums, log_time, weight))
+    if length > DIRECT:
+        places = start + (stop - start) * ops.cast(np.arange(ZOOM) / (ZOOM - 1), dtype)
+        log_time, weight = _log_time(places)
+        sums = race.sums.at(log_time, ops.zeros_like(race.likely))[:2]
+        start, stop = _span(places, _log_integrand(race, *sums, log_time, weight))
+    count = FEW if length <= DIRECT else MANY
+    step = ops.stop_gradient(stop - start) / count
+    return ops.stop_gradient(start) + step * (ops.cast(np.arange(count), dtype) + 0.5), step
 
 
-def _log_integrand(race: Race, nodes: Nodes) -> Tensor:
-    """The logarithm of the integrand at nodes, less ``constant``, plus ``moved``."""
-    since = nodes.times - race.moved
-    # The early form has no large number that rounds it.
-    early = nodes.times - ops.exp(ops.minimum(since, 0.0)) / 2
-    passed = ops.where(since < -7.0, early, log_arrived(since) + race.moved)
-    winning = nodes.arrived + passed + ops.log(ops.maximum(nodes.late, 1e-30))
-    return ops.where(race.likely, winning, nodes.arrived + nodes.times - ops.exp(since))
+def _log_integrand(race: Race, arrived: Tensor, late: Tensor, log_time: Tensor, weight: Tensor) -> Tensor:
+    """About the logarithm of the integrand, but for a constant, from sums of both results of ``_arrivals``."""
+    since = log_time - race.moved
+    winning = ops.log(ops.maximum(late, TINY)) + ops.minimum(since, 0.0)
+    losing = log_time - ops.exp(since)
+    return arrived + weight + race.likely * winning + (1 - race.likely) * losing
 
 
-def _integral(race: Race, nodes: Nodes) -> tuple[Tensor, Tensor]:
-    """log P (R, 1), and the shares of the nodes (R, N) in the time at which the last member may arrive."""
-    exponents = _log_integrand(race, nodes)
-    # Apart, since it may be so large that nothing else would be left of a sum.
-    peak = ops.stop_gradient(ops.max(exponents, axis=1, keepdims=True))
-    exponents = exponents - peak
-    log_step = ops.log(nodes.step)
-    log_sum = ops.logsumexp(exponents, axis=1, keepdims=True) + log_step
-    lost = ops.exp(ops.where(race.likely, log_sum + peak - race.moved, lists.LOWEST))
-    winning = ops.log1p(-ops.minimum(lost, 0.9))
-    first_form = nodes.arrived + nodes.times - ops.exp(nodes.times - race.moved)
-    log_shares = ops.where(race.likely, first_form - (race.moved + winning), exponents - log_sum) + log_step
-    value = ops.where(race.likely, winning, log_sum + peak + race.constant)
-    return value, ops.exp(ops.minimum(log_shares, 0.0))
+def _span(places: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Between which u, (B, G, 1) each, values (B, G, K) at K places are not far below the largest.
+
+    A concave function lies below the line through two of its points, beyond these: where that line has fallen far
+    enough, so has the function.
+    """
+    largest = ops.max(values, axis=2, keepdims=True)
+    level = largest - DEPTH
+    first, last = places[:, :, :1], places[:, :, -1:]
+    mode = first + ops.max((places - first) * ops.cast(values >= largest, values.dtype), axis=2, keepdims=True)
+    # With what has fallen further, these lines start or end at the point where it has.
+    values = ops.maximum(values, level)
+    before, after = places[:, :, :-1], places[:, :, 1:]
+    rise = values[:, :, 1:] - values[:, :, :-1]
+    # Beyond the mode what has lost its digits may rise again.
+    is_rising = ops.cast(ops.logical_and(rise > 0, after <= mode), rise.dtype)
+    is_falling = ops.cast(ops.logical_and(rise < 0, before >= mode), rise.dtype)
+    steps = ops.clip((level - values[:, :, :-1]) / (rise + (1 - is_rising - is_falling)), -FAR, FAR)
+    crossing = before + (after - before) * steps
+    start = first + ops.max(is_rising * (crossing - first), axis=2, keepdims=True)
+    stop = last - ops.max(is_falling * (last - crossing), axis=2, keepdims=True)
+    return start, stop
+
+
+def _integral(race: Race, places: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """log P (B, G), and the means of t over the time at which the last member may arrive, by node, (B, G, N)."""
+    log_time, weight = _log_time(places)
+    arrived, late, constant = race.sums.at(log_time, 1 - race.likely)
+    passed = ops.exp(log_time - race.moved)
+    exponents = arrived + weight - passed
+    peak = ops.stop_gradient(ops.max(exponents, axis=2, keepdims=True))
+    terms = ops.exp(exponents - peak)
+    early = terms * passed
+    # The time of groups that surely win is past counting.
+    won = ops.sum(early, axis=2, keepdims=True) + race.likely
+    lost = ops.sum(terms * late * ops.expm1(ops.minimum(passed, LATEST)), axis=2, keepdims=True)
+    winning = ops.log1p(-ops.minimum(race.likely * step * lost * ops.exp(race.likely * peak), 0.9))
+    value = ops.where(race.likely > 0, winning, (ops.log(step * won) + peak) + constant)
+    share = race.likely * step * ops.exp(race.likely * (peak - winning)) + (1 - race.likely) / won
+    return value[:, :, 0], share * early

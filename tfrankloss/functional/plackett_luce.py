@@ -171,16 +171,17 @@ def _log_shares_by_sums(scores: Tensor, items: Tensor) -> Tensor:
 def _losses_by_grade(labels: Tensor, scores: Tensor, mask: Tensor, discount: Any) -> Tensor:
     """Losses of exact ties where labels are grades: items are not sorted."""
     numbers = ops.where(mask, labels, float(lists.GRADES))
-    losses = -grade_races.log_grade_probabilities(scores, numbers)
-    is_of = ops.equal(numbers[:, None, :], ops.cast(ops.arange(lists.GRADES), labels.dtype)[:, None])
-    sizes = ops.sum(ops.cast(is_of, scores.dtype), axis=2)
+    grades = ops.cast(ops.arange(1, lists.GRADES), labels.dtype)[:, None]
+    members = ops.cast(ops.equal(numbers[:, None, :], grades), scores.dtype)
+    losses = -grade_races.log_grade_probabilities(scores, numbers, members)
+    sizes = ops.sum(members, axis=2)
     if discount is not None:
         last = ops.flip(ops.cumsum(ops.flip(sizes, axis=1), axis=1), axis=1)[:, :, None]
         ranks = lists.places(scores)
         inside = ops.logical_and(ranks > last - sizes[:, :, None], ranks <= last)
         weights = ops.sum(ops.where(inside, gains.get_discount(discount)(ranks)[:, None, :], 0.0), axis=2)
         losses = losses * lists.ratio(weights, sizes)
-    return ops.sum(ops.where(is_of, lists.ratio(losses, sizes)[:, :, None], 0.0), axis=1)
+    return ops.sum(members * lists.ratio(losses, sizes)[:, :, None], axis=1)
 
 
 def _losses_by_sorting(

@@ -1,64 +1,97 @@
-r"""Sums of what arrives late, item by item: what ``grade_races`` integrates in short lists.
-
-At log time x an item of log rate y adds :math:`\log(1 - e^{-w}) = -\log(1 + v)` with :math:`w = e^{y + x}` and
-:math:`v = 1 / (e^w - 1)`, and its derivative is :math:`w v`. Both keep all digits at both ends.
-"""
+"""What the members of a group add up to at a log time, item by item: what ``grade_races`` integrates in short lists."""
 
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from tfrankloss.functional.race_tables import EARLIEST
-
 Tensor = Any
 
-# Between these, and at all times looked at, exponentials of log rates are finite and not 0; slower items add their log
+# Exponentials of log rates between these, and at all times looked at, are finite and not 0. Slower items add their log
 # rate, faster ones have arrived.
-SLOWEST, FASTEST = -60.0, 60.0
-# A w that is surely late, whose exponential is finite.
-ARRIVED = 80.0
-# How far apart the log times are at which all groups are looked at.
-STEP = 1.0
+SLOWEST, FASTEST = -40.0, 60.0
+# To find where an integrand is, log rates are taken between multiples of BIN up to the last.
+BIN, LAST_BIN = 0.25, 15.0
+# What is added to -1 to have a finite logarithm.
+ALMOST = 1e-7
+
+
+def double_odds(half_rates: Tensor, passed: Tensor) -> tuple[Tensor, Tensor]:
+    """Twice the odds not to have arrived, 1 / (exp(w) - 1) for w = rate * time, and w / 2."""
+    waited = half_rates * passed
+    # The probability to have arrived is 2 tanh(w / 2) / (1 + tanh(w / 2)), to all digits for any w, as is exp(-w).
+    arrived = ops.tanh(waited)
+    return ops.exp(-2.0 * waited) * (1 + arrived) / arrived, waited
+
+
+def log_arrived(odds: Tensor) -> Tensor:
+    """The log probability to have arrived, from the first result of ``double_odds``."""
+    return -ops.log1p(0.5 * odds)
 
 
 class DirectSums:
-    """The sums of the groups of a batch at log times; arguments as those of ``race_tables.TabledSums``.
+    """The sums of the groups of a batch.
+
+    Args:
+        rates: (B, L) log rates of items.
+        members: (B, G, L) 1 where an item is of a group that is counted, 0 elsewhere.
+        places: (B, L) the group of each item among the R = B * G groups.
 
     Attributes:
-        constant: (B, L) what slow items add at all times.
-        zooms: How many times there are in each grid after the first one.
+        constant: (B, G, 1) what slow items add at all times.
     """
 
-    zooms = ()
-
-    def __init__(self, rates: Tensor, weights: Tensor, members: Tensor, places: Tensor, latest: int):
+    def __init__(self, rates: Tensor, members: Tensor, places: Tensor):
         bounded = ops.clip(rates, SLOWEST, FASTEST)
-        self.constant = ops.minimum(rates - bounded, 0.0) * weights
-        self._members = members * weights[:, None, :]
-        self._places = places
-        self._rates = ops.exp(bounded)[:, :, None]
-        self._latest = latest
+        self.constant = ops.sum(members * ops.minimum(rates - bounded, 0.0)[:, None, :], axis=2, keepdims=True)
+        self._members, self._places, self._bounded = members, places, bounded
+        self._half_rates = 0.5 * ops.exp(bounded)[:, :, None]
 
-    def grid(self) -> tuple[Tensor, float, Tensor, Tensor]:
-        """Log times (1, N) up to the latest, how far apart they are, the sums (R, N) there and their derivatives."""
-        times = np.arange(EARLIEST + STEP / 2, self._latest, STEP)[None]
-        passed = ops.convert_to_tensor(np.exp(times), dtype=self._rates.dtype)
-        arrived, late = self._sums(passed[:, None, :])
-        return ops.convert_to_tensor(times, dtype=self._rates.dtype), STEP, arrived, late
+    def roughly(self, times: np.ndarray) -> tuple[Tensor, Tensor]:
+        """About both sums, (B, G, K), at K log times that are the same for all groups, as ``at`` gives them."""
+        lowest = -float(np.ceil(np.max(times))) - 2.0
+        log_rates = np.arange(lowest, LAST_BIN + BIN, BIN)
+        # Items are shared between the two bins next to them.
+        position = ops.clip((ops.stop_gradient(self._bounded) - lowest) / BIN, 0.0, len(log_rates) - 1.001)
+        bins = ops.floor(position)
+        above = position - bins
+        weights = ops.sum(self._members, axis=1)
+        bins = ops.reshape(self._places * len(log_rates) + ops.cast(bins, "int32"), (-1,))
+        batch, groups, _ = ops.shape(self._members)
+        counts = [
+            ops.segment_sum(ops.reshape(part, (-1,)), number, num_segments=batch * groups * len(log_rates))
+            for part, number in ((weights * (1 - above), bins), (weights * above, bins + 1))
+        ]
+        counts = ops.reshape(counts[0] + counts[1], (batch, groups, len(log_rates)))
+        waited = np.exp(log_rates[:, None] + times)
+        arrived = -np.expm1(-waited)
+        tables = np.log(arrived), waited * np.exp(-waited) / arrived
+        return tuple(ops.matmul(counts, ops.convert_to_tensor(table, dtype=counts.dtype)) for table in tables)
 
-    def at(self, times: Tensor) -> tuple[Tensor, Tensor]:
-        """The sums at log times (R, N), and their derivatives."""
-        return self._sums(ops.take(ops.exp(times), self._places, axis=0))
+    def at(self, times: Tensor, is_relative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums at log times (B, G, N).
 
-    def _sums(self, passed: Tensor) -> tuple[Tensor, Tensor]:
-        """The sums at times (B, L, N) of the group of each item."""
-        waited = ops.minimum(self._rates * passed, ARRIVED)
-        odds = 1 / ops.expm1(waited)
+        Args:
+            times: Log times of each group.
+            is_relative: (B, G, 1) 1 at groups whose first sums are to be less their constant part, 0 elsewhere.
+
+        Returns:
+            (B, G, N) the log probabilities that all members of a group have arrived, less their constant part;
+            (B, G, N) the derivatives; and (B, G, 1) the constant part.
+        """
+        passed = ops.take(ops.exp(ops.reshape(times, (-1, times.shape[2]))), self._places, axis=0)
+        odds, waited = double_odds(self._half_rates, passed)
         self._late = waited * odds
-        arrived, late = (ops.matmul(self._members, values) for values in (-ops.log1p(odds), self._late))
-        return tuple(ops.reshape(sums, (-1, ops.shape(sums)[2])) for sums in (arrived, late))
+        # Sums over a group may be huge and nearly the same at all nodes: they are taken relative to one of them.
+        middle = times.shape[2] // 2
+        middle = odds[:, :, middle : middle + 1] * ops.take(ops.reshape(is_relative, (-1, 1)), self._places, axis=0)
+        # Above -1, whose logarithm would be lost on those who multiply it by 0.
+        ratio = ops.maximum((middle - odds) / (2 + odds), ALMOST - 1)
+        values = ops.log1p(ratio), self._late, log_arrived(middle)
+        arrived, late, taken = (ops.matmul(self._members, part) for part in values)
+        return arrived, late, self.constant + taken
 
     def slopes(self, density: Tensor) -> Tensor:
-        """The mean (B, L) of the derivative of each item over a density (R, N) at the times last asked for."""
-        return ops.sum(ops.take(density, self._places, axis=0) * self._late, axis=2)
+        """The mean (B, L) of the derivative of each item over a density (B, G, N) at the times last asked for."""
+        density = ops.take(ops.reshape(density, (-1, density.shape[2])), self._places, axis=0)
+        return ops.sum(density * self._late, axis=2) * ops.sum(self._members, axis=1)

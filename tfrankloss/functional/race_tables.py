@@ -21,12 +21,8 @@ Tensor = Any
 
 # Powers of a place in a bin or panel, from 0 on: g is met to 5e-11, its derivative to 6e-10.
 POWERS = 12
-# Integrands are followed down to exp(-18) of their largest value.
-DEPTH = 18.0
 # The first log time, and where the last bin ends: what is beyond it has arrived by then, to 1e-23.
 EARLIEST, HIGHEST = -11, 15
-# Places of the first grid in each panel, and nodes of the second one.
-GRID, ZOOM = np.array([-0.75, -0.25, 0.25, 0.75]), 16
 
 
 class Tables(NamedTuple):
@@ -68,71 +64,67 @@ def tables(latest: int) -> Tables:
 
 
 class TabledSums:
-    """The sums of the groups of a batch at log times.
+    """The sums of the groups of a batch; arguments, attributes and methods are those of ``race_sums.DirectSums``.
 
     Args:
-        rates: (B, L) log rates of items.
-        weights: (B, L) 1 at items that are counted, 0 elsewhere.
-        members: (B, G, L) 1 where an item is of a group, 0 elsewhere.
-        places: (B, L) the group of each item among the R = B * G groups.
-        latest: The end of the last panel.
-
-    Attributes:
-        constant: (B, L) what items in the lowest bin add at all times.
-        zooms: How many times there are in each grid after the first one.
+        latest: The end of the last panel; log times are between ``EARLIEST`` and this.
     """
 
-    zooms = (ZOOM,)
-
-    def __init__(self, rates: Tensor, weights: Tensor, members: Tensor, places: Tensor, latest: int):
+    def __init__(self, rates: Tensor, members: Tensor, places: Tensor, latest: int):
         self._table = table = tables(latest)
-        batch, grades, _ = ops.shape(members)
-        self._groups = groups = batch * grades
+        self._batch, self._groups, _ = ops.shape(members)
+        count = self._batch * self._groups
         position = ops.minimum(rates, float(HIGHEST)) - table.lowest
         start = ops.clip(ops.floor(ops.stop_gradient(position)), -1.0, table.bins - 2.0)
-        is_slow = position < 0
-        slow = ops.where(is_slow, position, 0.0)
-        self.constant = slow * weights
+        # Where slow items are, and what they add at all times.
+        slow = ops.minimum(position, 0.0)
+        self.constant = ops.sum(members * slow[:, None, :], axis=2, keepdims=True)
+        is_slow = ops.cast(position < 0, rates.dtype)
+        inside = is_slow * ops.exp(slow) + (1 - is_slow) * (position - start)
         # Powers of the place of an item in its bin, 0 where not counted.
-        self._basis = powers(2 * ops.where(is_slow, ops.exp(slow), position - start) - 1, weights)
+        self._basis = powers(2 * inside - 1, ops.sum(members, axis=1))
         self._bins = ops.reshape(places * table.bins + ops.cast(start + 1, "int32"), (-1,))
-        sums = ops.segment_sum(ops.reshape(self._basis, (-1, POWERS)), self._bins, num_segments=groups * table.bins)
+        sums = ops.segment_sum(ops.reshape(self._basis, (-1, POWERS)), self._bins, num_segments=count * table.bins)
         matrix = ops.convert_to_tensor(table.matrix, dtype=sums.dtype)
         # The coefficients of the sums and of their derivatives in each panel.
-        panels = ops.matmul(ops.reshape(sums, (groups, table.bins * POWERS)), matrix)
-        self._panels = ops.reshape(panels, (groups, table.panels, 2 * POWERS))
+        self._panels = ops.matmul(ops.reshape(sums, (count, table.bins * POWERS)), matrix)
 
-    def grid(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Log times (1, N) of all panels, how far apart they are, and the sums (R, N) there and their derivatives."""
-        dtype, panels = self._panels.dtype, self._table.panels
-        by_power = ops.convert_to_tensor(np.vander(GRID, POWERS, increasing=True).T, dtype=dtype)
-        sums = ops.matmul(ops.reshape(self._panels, (self._groups, panels, 2, POWERS)), by_power)
-        arrived, late = (ops.reshape(sums[:, :, part], (self._groups, panels * len(GRID))) for part in range(2))
-        places = ops.convert_to_tensor((GRID + 1) / 2, dtype=dtype)
-        times = ops.reshape(EARLIEST + ops.cast(ops.arange(panels), dtype)[:, None] + places, (1, -1))
-        return times, places[1] - places[0], arrived, late
+    def roughly(self, times: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Both sums, (B, G, K), at K log times that are the same for all groups."""
+        panel = np.clip(np.floor(times) - EARLIEST, 0, self._table.panels - 1).astype("int32")
+        inside = (2 * (times - EARLIEST - panel) - 1)[:, None] ** np.arange(POWERS)
+        panels = ops.reshape(self._panels, (-1, self._table.panels, 2, POWERS))
+        terms = ops.take(panels, panel, axis=1) * ops.convert_to_tensor(inside[:, None, :], dtype=panels.dtype)
+        arrived, late = ops.unstack(ops.sum(terms, axis=3), 2, axis=2)
+        return self._of_groups(arrived), self._of_groups(late)
 
-    def at(self, times: Tensor) -> tuple[Tensor, Tensor]:
-        """The sums at log times (R, N), and their derivatives."""
+    def at(self, times: Tensor, is_relative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As ``DirectSums.at``; no more than ``constant`` is taken off."""
         panels = self._table.panels
+        times = ops.reshape(times, (-1, times.shape[2]))
         panel = ops.clip(ops.floor(times) - EARLIEST, 0.0, panels - 1.0)
         self._inside = 2 * (times - EARLIEST - panel) - 1
-        self._panel = ops.cast(panel, "int32") + panels * ops.arange(self._groups, dtype="int32")[:, None]
+        first = panels * ops.arange(self._batch * self._groups, dtype="int32")[:, None]
+        self._panel = ops.cast(panel, "int32") + first
         coefficients = ops.take(ops.reshape(self._panels, (-1, 2 * POWERS)), self._panel, axis=0)
         terms = powers(self._inside)
         arrived, late = (ops.sum(part * terms, axis=-1) for part in ops.split(coefficients, 2, axis=-1))
-        return arrived, late
+        return self._of_groups(arrived), self._of_groups(late), self.constant
 
     def slopes(self, density: Tensor) -> Tensor:
-        """The mean (B, L) of the derivative of each item over a density (R, N) at the times last asked for."""
+        """As ``DirectSums.slopes``."""
         table = self._table
-        terms = ops.reshape(powers(self._inside, density), (-1, POWERS))
-        sums = ops.segment_sum(terms, ops.reshape(self._panel, (-1,)), num_segments=self._groups * table.panels)
+        terms = ops.reshape(powers(self._inside, ops.reshape(density, (-1, density.shape[2]))), (-1, POWERS))
+        count = self._batch * self._groups
+        sums = ops.segment_sum(terms, ops.reshape(self._panel, (-1,)), num_segments=count * table.panels)
         of_slopes = table.matrix.reshape(-1, table.panels, 2, POWERS)[:, :, 1].reshape(-1, table.panels * POWERS)
         matrix = ops.convert_to_tensor(of_slopes.T, dtype=sums.dtype)
-        by_bin = ops.matmul(ops.reshape(sums, (self._groups, table.panels * POWERS)), matrix)
+        by_bin = ops.matmul(ops.reshape(sums, (count, table.panels * POWERS)), matrix)
         coefficients = ops.take(ops.reshape(by_bin, (-1, POWERS)), self._bins, axis=0)
         return ops.sum(ops.reshape(coefficients, ops.shape(self._basis)) * self._basis, axis=-1)
+
+    def _of_groups(self, values: Tensor) -> Tensor:
+        return ops.reshape(values, (self._batch, self._groups, -1))
 
 
 def powers(values: Tensor, first: Tensor | None = None) -> Tensor:
