@@ -126,7 +126,9 @@ def _losses_and_slopes(
             scores = ops.concatenate([scores, explicit], axis=1)
         if settings.plain and not has_hits:
             own_score = ops.take_along_axis(scores, own[:, None], axis=1)
-            slopes, largest, log_total = in_batch_rows.softmax(scores)
+            # No less than any score, this one among them; said so that scores are needed no longer than their largest,
+            # and the softmax takes their memory.
+            slopes, largest, log_total = in_batch_rows.softmax(scores, at_least=own_score)
             loss = (largest - own_score) + log_total
         else:
             is_own = ops.equal(own[:, None], ops.arange(ops.shape(scores)[1])[None, :])
