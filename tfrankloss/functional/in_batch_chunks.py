@@ -152,9 +152,8 @@ def _losses_and_slopes(
             of_explicit = slopes[:, columns:]
             of_query = of_query + ops.einsum("rk,rkd->rd", of_explicit, own_negatives)
             of_explicit = of_explicit[:, :, None] * query[:, None, :]
-            of_negatives = ops.slice_update(of_negatives, (number, 0, 0, 0), of_explicit[None])
-        losses = ops.slice_update(losses, (number, 0), loss[None, :, 0])
-        return losses, ops.slice_update(of_queries, (number, 0, 0), of_query[None]), of_candidates, of_negatives
+            of_negatives = _put(of_negatives, number, of_explicit)
+        return _put(losses, number, loss[:, 0]), _put(of_queries, number, of_query), of_candidates, of_negatives
 
     start = (
         ops.zeros_like(weighed),
@@ -175,6 +174,13 @@ def _losses_and_slopes(
         beyond = ops.zeros((columns - rows, *ops.shape(own)[1:]), dtype=own.dtype)
         of_candidates = of_candidates - ops.concatenate([own, beyond], axis=0)
     return ops.where(batch.counted, losses, 0.0), of_queries, of_candidates, of_negatives
+
+
+def _put(values: Tensor, number: Tensor, part: Tensor) -> Tensor:
+    """``values`` (N, ...) with ``part`` (...) at a place; TensorFlow would copy all of them for a slice."""
+    if keras.backend.backend() == "tensorflow":
+        return ops.scatter_update(values, ops.reshape(number, (1, 1)), part[None])
+    return ops.slice_update(values, (number, *[0] * len(part.shape)), part[None])
 
 
 def _in_turn(count: int | Tensor, body: Callable[[Tensor, Any], Any], start: Any) -> Any:
