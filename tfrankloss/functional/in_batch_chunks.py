@@ -155,12 +155,9 @@ def _losses_and_slopes(
             of_negatives = _put(of_negatives, number, of_explicit)
         return _put(losses, number, loss[:, 0]), _put(of_queries, number, of_query), of_candidates, of_negatives
 
-    start = (
-        ops.zeros_like(weighed),
-        ops.zeros_like(queries),
-        ops.zeros_like(batch.candidates),
-        ops.zeros_like(negatives),
-    )
+    # Zeros that no optimizer of graphs knows as such: TensorFlow would keep them as a constant as long as the graph.
+    # What each chunk fills a part of may hold anything before.
+    start = weighed, queries, ops.minimum(ops.abs(batch.candidates), 0.0), negatives
     losses, of_queries, of_candidates, of_negatives = _in_turn(chunks, add_chunk, start)
     losses, of_queries, of_negatives = (
         ops.reshape(values, (chunks * chunk_size, *ops.shape(values)[2:]))[:rows]
