@@ -174,7 +174,7 @@ def _losses_and_slopes(
 
 
 def _put(values: Tensor, number: Tensor, part: Tensor) -> Tensor:
-    """``values`` (N, ...) with ``part`` (...) at a place; TensorFlow would copy all of them for a slice."""
+    """``values`` (N, ...) with ``part`` (...) at a place; the update of a slice takes more memory on TensorFlow."""
     if keras.backend.backend() == "tensorflow":
         return ops.scatter_update(values, ops.reshape(number, (1, 1)), part[None])
     return ops.slice_update(values, (number, *[0] * len(part.shape)), part[None])
