@@ -60,7 +60,7 @@ def _tensorflow_step(model: keras.Model, size: int, data: Any) -> dict[str, Any]
         loss = model.compute_loss(x=x, y=y, y_pred=embeddings, sample_weight=sample_weight, training=True)
         scaled = model.optimizer.scale_loss(loss)
     # Penalties of weights have a gradient of their own.
-    upstream, *slopes = tape.gradient(scaled, [embeddings, *variables], unconnected_gradients="zero")
+    upstream, *slopes = tape.gradient(scaled, [embeddings, *variables])
     upstream = tf.convert_to_tensor(upstream)
     at_last = [tf.identity(state) for state in states]
     for state, value in zip(states, at_first, strict=True):
@@ -72,7 +72,11 @@ def _tensorflow_step(model: keras.Model, size: int, data: Any) -> dict[str, Any]
         more = tape.gradient(outputs, variables, part(upstream, number), unconnected_gradients="zero")
         return number + 1, [old + tf.convert_to_tensor(new) for old, new in zip(slopes, more, strict=True)]
 
-    slopes = [tf.convert_to_tensor(slope) for slope in slopes]
+    # Zeros that no optimizer of graphs knows as such, or they would be kept as constants beside the sums.
+    slopes = [
+        tf.minimum(tf.abs(variable), 0) if slope is None else tf.convert_to_tensor(slope)
+        for slope, variable in zip(slopes, variables, strict=True)
+    ]
     slopes = tf.while_loop(lambda number, _: number < count, accumulate, (0, slopes), **in_turn)[1]
     for state, value in zip(states, at_last, strict=True):
         state.assign(value)
