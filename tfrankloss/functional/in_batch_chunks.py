@@ -175,7 +175,8 @@ def _losses_and_slopes(
 
 def _put(values: Tensor, number: Tensor, part: Tensor) -> Tensor:
     """``values`` (N, ...) with ``part`` (...) at a place; the update of a slice takes more memory on TensorFlow."""
-    if keras.backend.backend() == "tensorflow":
+    # A replica may have no rows at all, which TensorFlow scatters nothing into.
+    if keras.backend.backend() == "tensorflow" and values.shape[0] != 0:
         return ops.scatter_update(values, ops.reshape(number, (1, 1)), part[None])
     return ops.slice_update(values, (number, *[0] * len(part.shape)), part[None])
 
