@@ -167,9 +167,10 @@ def _losses_and_slopes(
         # The own candidate's share of the target, which no chunk has taken off.
         share = (1 - settings.label_smoothing) * weights[:, None]
         of_queries = of_queries - share * batch.candidates[:rows]
-        own = share * batch.queries
-        beyond = ops.zeros((columns - rows, *ops.shape(own)[1:]), dtype=own.dtype)
-        of_candidates = of_candidates - ops.concatenate([own, beyond], axis=0)
+        of_own, beyond = share * batch.queries, columns - rows
+        if not isinstance(beyond, int) or beyond > 0:
+            of_own = ops.concatenate([of_own, ops.zeros((beyond, *ops.shape(of_own)[1:]), of_own.dtype)], axis=0)
+        of_candidates = of_candidates - of_own
     return ops.where(batch.counted, losses, 0.0), of_queries, of_candidates, of_negatives
 
 
