@@ -68,9 +68,37 @@ def test_the_size_is_saved(tmp_path, random):
 def test_what_has_no_micro_batches():
     with pytest.raises(ValueError, match="at least 1"):
         model_of(0)
-    inputs = keras.Input((2,), name="a"), keras.Input((2,), name="b")
-    towers = [keras.Model(x, keras.layers.Dense(2, activity_regularizer="l2")(x), name=x.name + "s") for x in inputs]
-    with pytest.raises(ValueError, match="activity regularizer"):
-        two_tower(*towers, micro_batch_size=2)
+    dense = keras.layers.Dense(2, activity_regularizer="l2")
+    with pytest.raises(ValueError, match=rf"losses of activations.*layers=.*{dense.name}"):
+        two_tower(*towers_with(keras.Sequential([keras.Sequential([dense])])), micro_batch_size=2)
     with pytest.raises(ValueError, match="in_batch"):
-        two_tower(*towers, mode="pointwise", micro_batch_size=2)
+        two_tower(*towers_with(keras.layers.Dense(2)), mode="pointwise", micro_batch_size=2)
+
+
+def towers_with(layer):
+    first, second = keras.Input((2,), name="a"), keras.Input((2,), name="b")
+    query = keras.layers.Dense(2, kernel_regularizer="l2")(layer(first))
+    return keras.Model(first, query), keras.Model(second, keras.layers.Dense(2)(second))
+
+
+class OfItsOwn(keras.layers.Layer):
+    """A layer that holds another, or adds a loss itself."""
+
+    def __init__(self, inner=None):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, values):
+        if self.inner is not None:
+            return self.inner(values)
+        self.add_loss(keras.ops.mean(values))
+        return values
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_losses_of_activations_are_refused_wherever_they_are(inside):
+    inner = keras.layers.Dense(2, activity_regularizer="l2") if inside else None
+    model = two_tower(*towers_with(OfItsOwn(inner)), micro_batch_size=2)
+    model.compile("sgd", InBatchSoftmaxLoss())
+    with pytest.raises(ValueError, match=r"losses of activations.*1 losses added in a call"):
+        model.train_on_batch({name: np.ones((3, 2), "float32") for name in "ab"}, np.ones(3, "float32"))

@@ -88,27 +88,62 @@ def test_stream_in_a_model(random, tmp_path):
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras").predict(data, verbose=0), before)
 
 
-def test_stream_behind_two_towers(random):
-    """The loss of the recipe is that of a table of the same probabilities, and the towers know nothing of it."""
+BY_STREAM = {"targets": "candidate_ids", "candidate_probability": "embeddings"}
+
+
+def towers_of(**options):
+    """Two towers that are tables."""
+    keras.utils.set_random_seed(1)
     user, item = (keras.Input((), dtype="int32", name=name) for name in ("user", "item"))
     of_user, of_item = (keras.layers.Embedding(9, 4)(x) for x in (user, item))
-    model = two_tower(keras.Model(user, of_user, name="users"), keras.Model(item, of_item, name="items"))
-    stream = StreamingProbability(size=11, name="log_q")
-    column = keras.layers.RepeatVector(2)(stream(model.input["item"])[:, None])
-    trained = keras.Model(model.input, keras.layers.concatenate([model.output, column]))
-    by_stream = InBatchSoftmaxLoss(targets="candidate_ids", candidate_probability="embeddings")
-    trained.compile(keras.optimizers.SGD(1.0), by_stream)
-    before = model.embed_candidates(np.arange(9))
+    return two_tower(keras.Model(user, of_user, name="users"), keras.Model(item, of_item, name="items"), **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"micro_batch_size": 4, "queue_size": 8}], ids=str)
+def test_stream_behind_two_towers(options, random, tmp_path):
+    """Learns a batch a step, and what the loss makes of it is that of a table of the same probabilities."""
+    model = towers_of(candidate_probability=StreamingProbability(size=11), **options)
+    model.compile(keras.optimizers.SGD(1.0), InBatchSoftmaxLoss(**BY_STREAM))
+    reference = Reference([11, 7], 0.05)
     for _ in range(4):
         places = random.integers(0, 9, 6).astype("int32")
-        trained.train_on_batch({"user": places, "item": places}, places)
+        inputs = {"user": places, "item": places}
+        model.train_on_batch(inputs, places)
+        reference.see(places)
+    stream, ids = model.candidate_probability, np.arange(9, dtype="int32")
+    np.testing.assert_allclose(np.exp(to_numpy(stream(ids))), [reference.probability(i) for i in ids], rtol=1e-5)
+    by_table = InBatchSoftmaxLoss(
+        targets="candidate_ids", candidate_probability=np.exp(to_numpy(stream(ids)).astype("float64")).clip(max=1)
+    )
+    expected = float(by_table(places, model.predict(inputs, verbose=0)))
+    assert model.evaluate(inputs, places, verbose=0) == pytest.approx(expected, rel=1e-5)
     assert int(stream.step) == 4
-    assert np.abs(model.embed_candidates(np.arange(9)) - before).max() > 1e-3
-    table = np.exp(to_numpy(stream(np.arange(9, dtype="int32"))))
-    inputs = {"user": places, "item": places}
-    by_table = InBatchSoftmaxLoss(targets="candidate_ids", candidate_probability=table.astype("float64").clip(max=1))
-    expected = by_table(places, model.predict(inputs, verbose=0))
-    assert float(by_stream(places, trained.predict(inputs, verbose=0))) == pytest.approx(float(expected), rel=1e-5)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert again.evaluate(inputs, places, verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
+def test_stream_of_explicit_negatives(random):
+    """Their ids are in the targets and are seen too; without them there is an error."""
+    model = towers_of(candidate_probability=StreamingProbability(size=11), num_negatives=1)
+    model.compile("sgd", InBatchSoftmaxLoss(**BY_STREAM))
+    inputs = {"user": np.arange(4), "item": np.int32([[0, 4], [1, 5], [2, 6], [3, -1]]) % 9}
+    model.train_on_batch(inputs, np.int32([[0, 4], [1, 5], [2, 6], [3, -1]]))
+    logs = to_numpy(model.candidate_probability(np.int32([0, 4, 6])))
+    np.testing.assert_array_equal(logs, 0)
+    assert int(model.candidate_probability.step) == 1
+    with pytest.raises(ValueError, match="explicit negatives too"):
+        model.compute_loss(y=np.arange(4, dtype="int32"), y_pred=np.zeros((4, 3, 4), "float32"))
+
+
+def test_what_a_stream_must_stand_between():
+    with pytest.raises(TypeError, match="must be a layer"):
+        towers_of(candidate_probability=[0.5])
+    with pytest.raises(ValueError, match="`candidate_probability` must be None unless mode is 'in_batch'"):
+        towers_of(candidate_probability=StreamingProbability(), mode="pointwise")
+    for loss in (InBatchSoftmaxLoss(), InBatchSoftmaxLoss(**{**BY_STREAM, "candidate_probability": [0.5]})):
+        with pytest.raises(ValueError, match="`loss` must be InBatchSoftmaxLoss"):
+            towers_of(candidate_probability=StreamingProbability()).compile("sgd", loss)
 
 
 @pytest.mark.parametrize(

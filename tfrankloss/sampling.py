@@ -87,25 +87,22 @@ class StreamingProbability(keras.layers.Layer):
         >>> [round(float(p), 2) for p in keras.ops.exp(layer(np.array([3, 8, 77])))]
         [1.0, 0.95, 0.25]
 
-    In training it stands behind a two-tower model, as the last coordinate of its embeddings; the model itself, which is
-    evaluated and served, never sees it:
+    A two-tower model gives it the ids of every batch, in training and to evaluate, and its loss what it says of them;
+    embeddings that are predicted and served know nothing of it:
 
-        >>> from keras import layers
         >>> from tfrankloss import InBatchSoftmaxLoss
         >>> from tfrankloss.models import two_tower
         >>> user, item = keras.Input((), dtype="int32", name="user"), keras.Input((), dtype="int32", name="item")
         >>> model = two_tower(
-        ...     keras.Model(user, layers.Embedding(50, 4)(user), name="users"),
-        ...     keras.Model(item, layers.Embedding(50, 4)(item), name="items"),
+        ...     keras.Model(user, keras.layers.Embedding(50, 4)(user), name="users"),
+        ...     keras.Model(item, keras.layers.Embedding(50, 4)(item), name="items"),
+        ...     candidate_probability=StreamingProbability(),
         ... )
-        >>> logs = StreamingProbability(name="log_q")(model.input["item"])
-        >>> column = layers.RepeatVector(2)(logs[:, None])  # the loss does not look at that of queries
-        >>> trained = keras.Model(model.input, layers.concatenate([model.output, column]))
-        >>> trained.compile("adam", InBatchSoftmaxLoss(targets="candidate_ids", candidate_probability="embeddings"))
+        >>> model.compile("adam", InBatchSoftmaxLoss(targets="candidate_ids", candidate_probability="embeddings"))
         >>> places = np.arange(50)
-        >>> _ = trained.fit({"user": places, "item": places}, places, verbose=0)
-        >>> int(trained.get_layer("log_q").step), model.embed_candidates(places).shape
-        (2, (50, 4))
+        >>> _ = model.fit({"user": places, "item": places}, places, verbose=0)
+        >>> int(model.candidate_probability.step), model.predict({"user": places, "item": places}, verbose=0).shape
+        (2, (50, 2, 4))
 
     Source: Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019,
     algorithms 2 and 3, with remainders for hashes and the first distance for a start.

@@ -233,7 +233,7 @@ def in_batch_embedding_loss(
     if similarity == "cosine":
         embeddings = l2_normalize(embeddings)
     size = in_batch_chunks.rows_at_once(embeddings.shape[0]) if chunk_size is None else chunk_size
-    queries, candidates, negatives = embeddings[:, 0], embeddings[:, 1], embeddings[:, 2:]
+    queries, candidates, negatives = _split(embeddings)
     identities = _identities(candidate_ids, negative_ids, known_positives, valid, shared_negatives)
     of_columns, of_negatives = _offsets(log_probabilities, valid, embeddings.dtype, shared_negatives)
     columns, exists = candidates, valid
@@ -263,7 +263,7 @@ def in_batch_embedding_loss(
         back = in_batch_chunks.Batch(
             _as_query(own(candidates), similarity) / temperature,
             _as_candidate(queries, similarity),
-            _as_candidate(own(embeddings[:, :0]), similarity),
+            _as_candidate(own(ops.stop_gradient(embeddings[:, :0])), similarity),
             valid,
             counted,
             ids=own(identities.ids),
@@ -281,6 +281,16 @@ def clean_rows(targets: Tensor, embeddings: Tensor, mask: Tensor | None) -> tupl
     if mask is not None:
         valid = ops.logical_and(valid, ops.convert_to_tensor(mask, dtype="bool"))
     return ops.where(valid[:, None, None], embeddings, 0.0), valid
+
+
+def _split(embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries (B, D), candidates (B, D) and negatives (B, K, D) of embeddings.
+
+    The gradient of a slice is as large as all embeddings; where there are no negatives, it comes in two halves.
+    """
+    if embeddings.shape[1] != 2:
+        return embeddings[:, 0], embeddings[:, 1], embeddings[:, 2:]
+    return (*ops.unstack(embeddings, axis=1), ops.stop_gradient(embeddings[:, 2:]))
 
 
 def _as_query(embeddings: Tensor, similarity: str) -> Tensor:

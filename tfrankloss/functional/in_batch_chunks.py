@@ -126,7 +126,9 @@ def _losses_and_slopes(
             scores = ops.concatenate([scores, explicit], axis=1)
         if settings.plain and not has_hits:
             own_score = ops.take_along_axis(scores, own[:, None], axis=1)
-            slopes, largest, log_total = in_batch_rows.softmax(scores)
+            # No less than any score, this one among them; said so that scores are needed no longer than their largest,
+            # and the softmax takes their memory.
+            slopes, largest, log_total = in_batch_rows.softmax(scores, at_least=own_score)
             loss = (largest - own_score) + log_total
         else:
             is_own = ops.equal(own[:, None], ops.arange(ops.shape(scores)[1])[None, :])
@@ -150,16 +152,12 @@ def _losses_and_slopes(
             of_explicit = slopes[:, columns:]
             of_query = of_query + ops.einsum("rk,rkd->rd", of_explicit, own_negatives)
             of_explicit = of_explicit[:, :, None] * query[:, None, :]
-            of_negatives = ops.slice_update(of_negatives, (number, 0, 0, 0), of_explicit[None])
-        losses = ops.slice_update(losses, (number, 0), loss[None, :, 0])
-        return losses, ops.slice_update(of_queries, (number, 0, 0), of_query[None]), of_candidates, of_negatives
+            of_negatives = _put(of_negatives, number, of_explicit)
+        return _put(losses, number, loss[:, 0]), _put(of_queries, number, of_query), of_candidates, of_negatives
 
-    start = (
-        ops.zeros_like(weighed),
-        ops.zeros_like(queries),
-        ops.zeros_like(batch.candidates),
-        ops.zeros_like(negatives),
-    )
+    # Zeros that no optimizer of graphs knows as such: TensorFlow would keep them as a constant as long as the graph.
+    # What each chunk fills a part of may hold anything before.
+    start = weighed, queries, ops.minimum(ops.abs(batch.candidates), 0.0), negatives
     losses, of_queries, of_candidates, of_negatives = _in_turn(chunks, add_chunk, start)
     losses, of_queries, of_negatives = (
         ops.reshape(values, (chunks * chunk_size, *ops.shape(values)[2:]))[:rows]
@@ -169,10 +167,19 @@ def _losses_and_slopes(
         # The own candidate's share of the target, which no chunk has taken off.
         share = (1 - settings.label_smoothing) * weights[:, None]
         of_queries = of_queries - share * batch.candidates[:rows]
-        own = share * batch.queries
-        beyond = ops.zeros((columns - rows, *ops.shape(own)[1:]), dtype=own.dtype)
-        of_candidates = of_candidates - ops.concatenate([own, beyond], axis=0)
+        of_own, beyond = share * batch.queries, columns - rows
+        if not isinstance(beyond, int) or beyond > 0:
+            of_own = ops.concatenate([of_own, ops.zeros((beyond, *ops.shape(of_own)[1:]), of_own.dtype)], axis=0)
+        of_candidates = of_candidates - of_own
     return ops.where(batch.counted, losses, 0.0), of_queries, of_candidates, of_negatives
+
+
+def _put(values: Tensor, number: Tensor, part: Tensor) -> Tensor:
+    """``values`` (N, ...) with ``part`` (...) at a place; the update of a slice takes more memory on TensorFlow."""
+    # A replica may have no rows at all, which TensorFlow scatters nothing into.
+    if keras.backend.backend() == "tensorflow" and values.shape[0] != 0:
+        return ops.scatter_update(values, ops.reshape(number, (1, 1)), part[None])
+    return ops.slice_update(values, (number, *[0] * len(part.shape)), part[None])
 
 
 def _in_turn(count: int | Tensor, body: Callable[[Tensor, Any], Any], start: Any) -> Any:

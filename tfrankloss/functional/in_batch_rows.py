@@ -210,9 +210,11 @@ def losses_and_slopes(
     return values, slopes
 
 
-def softmax(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def softmax(scores: Tensor, at_least: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """The softmax of rows (R, C), their largest score and log(sum(exp(score - largest))), (R, 1) each."""
     largest = ops.max(scores, axis=1, keepdims=True)
+    if at_least is not None:
+        largest = ops.maximum(largest, at_least)
     terms = ops.exp(scores - largest)
     total = ops.sum(terms, axis=1, keepdims=True)
     return terms / total, largest, ops.log(total)

@@ -44,8 +44,9 @@ class InBatchSoftmaxLoss(RankingLoss):
             probabilities in (0, 1] by id, which needs ``targets="candidate_ids"`` and is kept in the config; "targets"
             where relevances in ``y_true`` are followed by the probability of the own candidate and of each explicit
             negative, (B, 2 + K); "embeddings" where the last coordinate of embeddings is the logarithm of the
-            probability, as of `sampling.StreamingProbability` (that of queries is not looked at). Columns that hold
-            no probabilities are an error where values can be seen; in a compiled graph they make the loss NaN.
+            probability, as `two_tower(candidate_probability=)` puts it there (that of queries is not looked at).
+            Columns that hold no probabilities are an error where values can be seen; in a compiled graph they make the
+            loss NaN.
         known_positives: Which candidates are no negatives of a row since they are known to be right for it. A number P:
             the last P columns of ``y_true`` are their ids, filled up with negative numbers. Or a table (rows, P) of
             such ids, kept in the config, whose row is named by the last column of ``y_true``. Needs

@@ -9,11 +9,14 @@ Source: Gao, Zhang, Han and Callan, "Scaling Deep Contrastive Learning Batch Siz
 RepL4NLP 2021 (GradCache).
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 Tensor = Any
+
+NO_ACTIVITY = "`micro_batch_size` must be None where layers add losses of activations, as an activity regularizer does."
 
 
 def train_step(model: keras.Model, size: int, *arguments: Any) -> Any:
@@ -23,14 +26,26 @@ def train_step(model: keras.Model, size: int, *arguments: Any) -> Any:
 
 
 def check_layers(model: keras.Model) -> None:
-    """Raise if a layer adds losses of its activations, which no embedding tells."""
-    found = [
-        layer.name for layer in model._flatten_layers() if getattr(layer, "activity_regularizer", None) is not None
-    ]
+    """Raise if a layer is seen to add losses of its activations, which no embedding tells.
+
+    Layers inside layers that are no models are not seen: `_check_losses` finds what they add, in the first step.
+    """
+    found = [layer.name for layer in _layers(model) if getattr(layer, "activity_regularizer", None) is not None]
     if found:
-        raise ValueError(
-            f"`micro_batch_size` must be None where layers have an activity regularizer. Received: layers={found}"
-        )
+        raise ValueError(f"{NO_ACTIVITY} Received: layers={found}")
+
+
+def _layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    yield layer
+    for inner in getattr(layer, "layers", ()):
+        yield from _layers(inner)
+
+
+def _check_losses(model: keras.Model, losses: list[Any]) -> None:
+    """Raise if there are more losses, after a call of the model, than penalties of weights."""
+    penalties = sum(weight.regularizer is not None for weight in model.trainable_weights)
+    if len(losses) > penalties:
+        raise ValueError(f"{NO_ACTIVITY} Received: {len(losses) - penalties} losses added in a call")
 
 
 def _tensorflow_step(model: keras.Model, size: int, data: Any) -> dict[str, Any]:
@@ -45,7 +60,9 @@ def _tensorflow_step(model: keras.Model, size: int, data: Any) -> dict[str, Any]
         return keras.tree.map_structure(lambda array: array[number * size : (number + 1) * size], values)
 
     def embed(number, found):
-        return number + 1, found.write(number, model(part(x, number), training=True))
+        found = found.write(number, model(part(x, number), training=True))
+        _check_losses(model, model.losses)
+        return number + 1, found
 
     at_first = [tf.identity(state) for state in states]
     output = model.outputs[0]
@@ -60,7 +77,7 @@ def _tensorflow_step(model: keras.Model, size: int, data: Any) -> dict[str, Any]
         loss = model.compute_loss(x=x, y=y, y_pred=embeddings, sample_weight=sample_weight, training=True)
         scaled = model.optimizer.scale_loss(loss)
     # Penalties of weights have a gradient of their own.
-    upstream, *slopes = tape.gradient(scaled, [embeddings, *variables], unconnected_gradients="zero")
+    upstream, *slopes = tape.gradient(scaled, [embeddings, *variables])
     upstream = tf.convert_to_tensor(upstream)
     at_last = [tf.identity(state) for state in states]
     for state, value in zip(states, at_first, strict=True):
@@ -72,7 +89,11 @@ def _tensorflow_step(model: keras.Model, size: int, data: Any) -> dict[str, Any]
         more = tape.gradient(outputs, variables, part(upstream, number), unconnected_gradients="zero")
         return number + 1, [old + tf.convert_to_tensor(new) for old, new in zip(slopes, more, strict=True)]
 
-    slopes = [tf.convert_to_tensor(slope) for slope in slopes]
+    # Zeros that no optimizer of graphs knows as such, or they would be kept as constants beside the sums.
+    slopes = [
+        tf.minimum(tf.abs(variable), 0) if slope is None else tf.convert_to_tensor(slope)
+        for slope, variable in zip(slopes, variables, strict=True)
+    ]
     slopes = tf.while_loop(lambda number, _: number < count, accumulate, (0, slopes), **in_turn)[1]
     for state, value in zip(states, at_last, strict=True):
         state.assign(value)
@@ -91,7 +112,9 @@ def _jax_step(model: keras.Model, size: int, state: Any, data: Any) -> tuple[Any
     full = rows // size * size
 
     def forward(weights, states, inputs):
-        return model.stateless_call(weights, states, inputs, training=True)
+        outputs, states, losses = model.stateless_call(weights, states, inputs, training=True, return_losses=True)
+        _check_losses(model, losses)
+        return outputs, states
 
     def scan(step, carried, values):
         """Carry a step over the micro-batches of ``values``, of which the last may be short."""
@@ -155,6 +178,7 @@ def _torch_step(model: keras.Model, size: int, data: Any) -> dict[str, Any]:
     at_first = copies()
     with torch.no_grad():
         embeddings = torch.cat([model(part(x, start), training=True) for start in starts])
+        _check_losses(model, model.losses)
     embeddings.requires_grad_(True)
     loss = model.compute_loss(x=x, y=y, y_pred=embeddings, sample_weight=sample_weight, training=True)
     model.optimizer.scale_loss(loss).backward()

@@ -10,7 +10,7 @@ from keras import ops
 from tfrankloss import errors
 from tfrankloss.functional.similarity import SIMILARITIES
 from tfrankloss.layers import L2Normalize, Similarity
-from tfrankloss.models import micro_batches, towers
+from tfrankloss.models import micro_batches, probabilities, towers
 from tfrankloss.models.past_rows import PastRows
 
 MODES = ("in_batch", "listwise", "pairwise", "pointwise")
@@ -32,6 +32,7 @@ class TwoTower(keras.Model):
         list_size: Candidates per list in modes "listwise" and "pairwise", or None where it varies.
         micro_batch_size: Rows whose activations a training step holds at a time, or None for all.
         queue_size: Rows of past batches whose candidates are further negatives, or None.
+        candidate_probability: The layer that tells the loss the probabilities of candidates, or None.
     """
 
     def __init__(
@@ -46,13 +47,17 @@ class TwoTower(keras.Model):
         list_size: int | None = None,
         micro_batch_size: int | None = None,
         queue_size: int | None = None,
+        candidate_probability: keras.layers.Layer | None = None,
         **kwargs: Any,
     ):
         towers.check_towers(query_tower, candidate_tower)
         _check_settings(similarity, mode, temperature, num_negatives, list_size, micro_batch_size)
         errors.check_positive_integer("queue_size", queue_size, optional=True)
-        if queue_size is not None and mode != "in_batch":
-            raise ValueError(f"`queue_size` must be None unless mode is 'in_batch'. Received: mode={mode!r}")
+        for name, given in (("queue_size", queue_size), ("candidate_probability", candidate_probability)):
+            if given is not None and mode != "in_batch":
+                raise ValueError(f"`{name}` must be None unless mode is 'in_batch'. Received: mode={mode!r}")
+        if candidate_probability is not None:
+            probabilities.check_layer(candidate_probability)
         axes: tuple[int | None, ...] = ()
         if mode in ("listwise", "pairwise"):
             axes = (list_size,)
@@ -75,11 +80,14 @@ class TwoTower(keras.Model):
         self.list_size = list_size
         self.micro_batch_size = micro_batch_size
         self.queue_size = queue_size
+        self.candidate_probability = candidate_probability
         if micro_batch_size is not None:
             micro_batches.check_layers(self)
+        if candidate_probability is not None and not candidate_probability.built:
+            candidate_probability.build(self.output_shape[:1])
         if queue_size is not None:
             self.past_rows = PastRows(queue_size)
-            self.past_rows.build((None, 2, self.output_shape[-1]))
+            self.past_rows.build((None, 2, self.output_shape[-1] + (candidate_probability is not None)))
 
     def train_step(self, *args: Any) -> Any:
         """As in `keras.Model.train_step`, by micro-batches where ``micro_batch_size`` says so."""
@@ -90,7 +98,12 @@ class TwoTower(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """As in `keras.Model.compute_loss`, in training with rows of past batches where ``queue_size`` says so."""
+        """As in `keras.Model.compute_loss`, with probabilities of candidates where there is a layer for them.
+
+        In training rows of past batches take part where ``queue_size`` says so.
+        """
+        if self.candidate_probability is not None:
+            y_pred = probabilities.with_log_probabilities(self.candidate_probability, y, y_pred, training)
         given = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": sample_weight, "training": training}
         if self.queue_size is None or not training:
             return super().compute_loss(**given)
@@ -144,6 +157,8 @@ class TwoTower(keras.Model):
             _check_loss(part, self.mode, self.similarity)
             if self.queue_size is not None:
                 _check_takes_past_rows(part)
+            if self.candidate_probability is not None:
+                probabilities.check_loss(part)
         if self.micro_batch_size is not None and keras.backend.backend() == "tensorflow":
             # XLA has no loops over parts of a batch of which the last is shorter.
             kwargs = {"jit_compile": False, **kwargs}
@@ -168,6 +183,7 @@ class TwoTower(keras.Model):
             "list_size": self.list_size,
             "micro_batch_size": self.micro_batch_size,
             "queue_size": self.queue_size,
+            "candidate_probability": keras.saving.serialize_keras_object(self.candidate_probability),
             "name": self.name,
         }
 
@@ -180,7 +196,9 @@ class TwoTower(keras.Model):
             for name in ("query_tower", "candidate_tower")
         )
         candidate_tower = towers.share_layers(query_tower, candidate_tower, config.pop("shared_layers"))
-        return cls(query_tower, candidate_tower, **config)
+        layer = config.pop("candidate_probability", None)
+        layer = keras.saving.deserialize_keras_object(layer, custom_objects=custom_objects)
+        return cls(query_tower, candidate_tower, candidate_probability=layer, **config)
 
     def _embed(self, name: str, tower: keras.Model, inputs: Any, batch_size: int) -> np.ndarray:
         errors.check_positive_integer("batch_size", batch_size)
@@ -221,6 +239,7 @@ def two_tower(
     list_size: int | None = None,
     micro_batch_size: int | None = None,
     queue_size: int | None = None,
+    candidate_probability: keras.layers.Layer | None = None,
     name: str | None = None,
 ) -> TwoTower:
     """A Keras model that trains a query tower and a candidate tower together.
@@ -261,13 +280,17 @@ def two_tower(
             candidates, as they were embedded then, are further negatives, and with a symmetric loss their queries are
             too: thousands of negatives for the cost of their product. They fit the towers of now the better, the
             smaller the learning rate is. Give the loss the ids of candidates, or their own past will be negatives.
+        candidate_probability: A layer from integer ids to the logarithms of the probabilities by which candidates come
+            to be in a batch, as `sampling.StreamingProbability` learns them, in mode "in_batch" only; None for none.
+            It is given the ids in ``y``, and tells a loss ``InBatchSoftmaxLoss(targets="candidate_ids",
+            candidate_probability="embeddings")``. Embeddings that are predicted and served know nothing of it.
         name: Name of the model.
 
     Returns:
         A `TwoTower`, which saves and loads as any Keras model (`import tfrankloss` before `keras.models.load_model`).
 
     Raises:
-        TypeError: If a tower is not a Keras model.
+        TypeError: If a tower is not a Keras model, or ``candidate_probability`` is not a layer.
         ValueError: If a tower has unnamed, sparse or ragged inputs, several outputs or no fixed embedding size, if the
             embedding sizes differ, names clash, or a setting does not belong to the mode.
 
@@ -291,6 +314,7 @@ def two_tower(
         list_size=list_size,
         micro_batch_size=micro_batch_size,
         queue_size=queue_size,
+        candidate_probability=candidate_probability,
         name=name,
     )
 
