@@ -126,8 +126,8 @@ def check_shapes(
 
 
 def ratio(value: Tensor, total: Tensor) -> Tensor:
-    """value / total, 0 where the total is 0."""
-    return ops.where(total > 0, value / ops.where(total > 0, total, 1.0), 0.0)
+    """value / total, 0 where the total is not above 0."""
+    return ops.divide_no_nan(value, ops.relu(total))
 
 
 def share_by_label(losses: Tensor, labels: Tensor) -> Tensor:
@@ -136,8 +136,7 @@ def share_by_label(losses: Tensor, labels: Tensor) -> Tensor:
     Item weights then weigh a list by their mean over labels, as TensorFlow Ranking does. A list whose labels are all 0
     has loss 0.
     """
-    total = ops.sum(labels, axis=1, keepdims=True)
-    return ops.where(total > 0, losses[:, None], 0.0) * ratio(labels, total)
+    return labels * ratio(losses, ops.sum(labels, axis=1))[:, None]
 
 
 def computing_dtype(dtype: Any) -> str:
