@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tfrankloss.functional import gains, lists
+from tfrankloss.functional import gains, lists, meetings
 
 pytestmark = pytest.mark.backends
 
@@ -90,3 +90,16 @@ def test_suffix_logsumexp(length, scale):
     for row, count in enumerate(items):
         expected = np.logaddexp.accumulate(values[row, :count][::-1].astype("float64"))[::-1]
         np.testing.assert_allclose(actual[row, :count], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 5, 20, 65])
+def test_every_two_items_meet_once(length):
+    values = np.random.default_rng(length).integers(-9, 9, (3, length)).astype("float32")
+    met = meetings.Meetings(length)
+    first, second = met.of(ops.convert_to_tensor(values))
+    here, there = met.of(ops.ones((3, length)))
+    two = here * there
+    others, gaps = met.totals((two * second, two * first), (two * (first - second), None))
+    total = values.sum(axis=1, keepdims=True)
+    np.testing.assert_array_equal(array(others), total - values)
+    np.testing.assert_array_equal(array(gaps), length * values - total)

@@ -154,7 +154,6 @@ def _is_short(scores: Tensor) -> bool:
 
 def smooth_ranks(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
     """1/2 plus the sum of sigmoid((s_j - s_i) / T) over all items j, for each item i, (B, L); 1 at padding."""
-
     if not _is_short(scores):
 
         def standing_above(gaps):

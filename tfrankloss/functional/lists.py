@@ -182,34 +182,37 @@ def masked_log_softmax(values: Tensor, mask: Tensor) -> Tensor:
     return log_softmax(values)
 
 
-def cross_entropy(targets: Tensor, values: Tensor, mask: Tensor, log_targets: Tensor | None = None) -> Tensor:
+def cross_entropy(
+    targets: Tensor, values: Tensor, mask: Tensor, log_targets: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """targets * (log_targets - log softmax of finite values over the items of each list), (B, L).
 
     Args:
         targets: (B, L) what items weigh, 0 at padding.
         values: (B, L) values.
         mask: (B, L) booleans, False at padding.
-        log_targets: (B, L) finite numbers; None for 0.
+        log_targets: Finite numbers (B, L), and (B, 1) to be subtracted from them; None for 0.
     """
 
     @gradients.custom_gradient
-    def losses(targets, values, log_targets=None):
+    def losses(targets, values, *log_targets):
         terms = softmax_terms(values, mask)
         # Large at padding, but finite: targets of 0 make it 0.
         surprise = ops.log(terms.total) - terms.centered
-        if log_targets is not None:
-            surprise = log_targets + surprise
+        if log_targets:
+            surprise = (log_targets[0] - terms.centered) + (ops.log(terms.total) - log_targets[1])
 
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
             weighed = upstream * targets
-            slopes = terms.exponentials * (ops.sum(weighed, axis=1, keepdims=True) / terms.total) - weighed
-            of_targets = terms.items * upstream * surprise
-            return (of_targets, slopes) if log_targets is None else (of_targets, slopes, weighed)
+            total = ops.sum(weighed, axis=1, keepdims=True)
+            slopes = terms.exponentials * (total / terms.total) - weighed
+            of_log_targets = (weighed, -total) if log_targets else ()
+            return terms.items * upstream * surprise, slopes, *of_log_targets
 
         return targets * surprise, gradient
 
-    return losses(targets, values) if log_targets is None else losses(targets, values, log_targets)
+    return losses(targets, values, *(log_targets or ()))
 
 
 class SoftmaxTerms(NamedTuple):

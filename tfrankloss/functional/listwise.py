@@ -93,7 +93,7 @@ def kl_listwise_loss(
     labels, scores, mask = lists.prepare(labels, scores, mask)
     if labels_are_probabilities:
         targets = labels
-        log_targets = ops.log(ops.where(targets > 0, targets, 1.0))
+        log_targets = ops.log(ops.where(targets > 0, targets, 1.0)), ops.zeros_like(labels[:, :1])
     else:
         targets, log_targets = _label_distribution(labels, mask, label_temperature)
     return lists.cross_entropy(targets, scores, mask, log_targets)
@@ -177,8 +177,8 @@ def xe_ndcg_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, 
     return lists.cross_entropy(ops.where(largest > 0, targets, 0.0), scores, mask)
 
 
-def _label_distribution(labels: Tensor, mask: Tensor, label_temperature: float) -> tuple[Tensor, Tensor]:
-    """softmax(labels / T) over items, 0 in lists whose labels are all 0, and its logarithm, finite where that is 0."""
+def _label_distribution(labels: Tensor, mask: Tensor, label_temperature: float) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """softmax(labels / T) over items, 0 in lists whose labels are all 0, and its logarithm as two to be subtracted."""
     terms = lists.softmax_terms(labels if label_temperature == 1 else labels / label_temperature, mask)
     informative = ops.cast(terms.largest > 0, labels.dtype)
-    return terms.exponentials * (informative / terms.total), terms.centered - ops.log(terms.total)
+    return terms.exponentials * (informative / terms.total), (terms.centered, ops.log(terms.total))
