@@ -126,8 +126,8 @@ def check_shapes(
 
 
 def ratio(value: Tensor, total: Tensor) -> Tensor:
-    """value / total, 0 where the total is not above 0."""
-    return ops.divide_no_nan(value, ops.relu(total))
+    """value / total, 0 where the total is 0."""
+    return ops.where(total > 0, value / ops.where(total > 0, total, 1.0), 0.0)
 
 
 def share_by_label(losses: Tensor, labels: Tensor) -> Tensor:
