@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tfrankloss.functional import gains, lists
+from tfrankloss.functional import gains, lists, meetings
 
 pytestmark = pytest.mark.backends
 
@@ -59,9 +59,11 @@ def test_ideal_dcg_of_grades_is_counted(length, k):
     discounts = np.where(np.arange(length) < (k or length), 1 / np.log2(2.0 + np.arange(length)), 0.0)
     expected = -np.sort(-item_gains, axis=1) @ discounts
     inputs = [ops.convert_to_tensor(values) for values in (item_gains.astype("float32"), mask)]
-    for known in (None, ops.convert_to_tensor(labels)):
-        found = gains.ideal_dcg(*inputs, gains.log2_discount, k, known)
-        np.testing.assert_allclose(array(found), expected, rtol=2e-6)
+    largest = labels.max(axis=1, initial=0)
+    for rising in (None, gains.rising(gains.exponential_gain, ops.convert_to_tensor(labels))):
+        found = array(gains.ideal_dcg(*inputs, gains.log2_discount, k, rising))
+        found = found if rising is None else found * 2.0**largest
+        np.testing.assert_allclose(found, expected, rtol=2e-6)
 
 
 def test_tie_groups_of_each_list_stay_apart():
@@ -88,3 +90,16 @@ def test_suffix_logsumexp(length, scale):
     for row, count in enumerate(items):
         expected = np.logaddexp.accumulate(values[row, :count][::-1].astype("float64"))[::-1]
         np.testing.assert_allclose(actual[row, :count], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 5, 20, 65])
+def test_every_two_items_meet_once(length):
+    values = np.random.default_rng(length).integers(-9, 9, (3, length)).astype("float32")
+    met = meetings.Meetings(length)
+    first, second = met.of(ops.convert_to_tensor(values))
+    here, there = met.of(ops.ones((3, length)))
+    two = here * there
+    others, gaps = met.totals((two * second, two * first), (two * (first - second), None))
+    total = values.sum(axis=1, keepdims=True)
+    np.testing.assert_array_equal(array(others), total - values)
+    np.testing.assert_array_equal(array(gaps), length * values - total)

@@ -79,6 +79,25 @@ def test_calibrated_softmax_of_no_relevance_lowers_scores():
     np.testing.assert_array_equal(gradient[1], 0)
 
 
+@pytest.mark.parametrize("name", ["SoftmaxLoss", "ListNetLoss", "KLListwiseLoss"])
+def test_labels_have_a_gradient_too(name, random):
+    """For teachers that are trained along with their students."""
+    loss = {
+        "SoftmaxLoss": functional.softmax_loss,
+        "ListNetLoss": functional.list_net_loss,
+        "KLListwiseLoss": functional.kl_listwise_loss,
+    }[name]
+    labels, scores = random.uniform(1, 2, (2, 4)).astype("float32"), random.normal(size=(2, 4)).astype("float32")
+    _, gradient = values_and_gradient(
+        lambda given, taught, weights: ops.sum(loss(taught, given), axis=1), scores, labels
+    )
+
+    def total(moved):
+        return sum(references.list_value(name, y, s) for y, s in zip(moved, scores, strict=True))
+
+    np.testing.assert_allclose(gradient, central_differences(total, labels), rtol=1e-4, atol=1e-5)
+
+
 def test_unique_softmax_of_one_grade_is_zero():
     values, gradient = values_and_gradient(
         UniqueSoftmaxLoss(), np.full((1, 4), 2, "float32"), np.float32([[3, 1, 2, 9]])

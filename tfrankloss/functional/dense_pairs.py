@@ -154,14 +154,14 @@ def _is_short(scores: Tensor) -> bool:
 
 def smooth_ranks(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
     """1/2 plus the sum of sigmoid((s_j - s_i) / T) over all items j, for each item i, (B, L); 1 at padding."""
-
-    def standing_above(gaps):
-        return ops.sigmoid(-gaps / temperature)
-
-    def slope(gaps):
-        return standing_above(gaps) * standing_above(-gaps) / -temperature
-
     if not _is_short(scores):
+
+        def standing_above(gaps):
+            return ops.sigmoid(-gaps / temperature)
+
+        def slope(gaps):
+            return standing_above(gaps) * standing_above(-gaps) / -temperature
+
         # All items are pairs: of the other fields only places are asked.
         places = ops.broadcast_to(lists.places(scores), ops.shape(scores))
         items = Items(scores, places, mask, places, places, places)
@@ -171,15 +171,16 @@ def smooth_ranks(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
     @gradients.custom_gradient
     def ranks(scores):
         first, second = met.of(scores, nobody=lists.LOWEST)
-        gaps = first - second
-        above = standing_above(gaps)
+        gaps = (second - first) / temperature
+        # Not 1 minus the other one, which loses its digits where it is small.
+        above, below = ops.sigmoid(gaps), ops.sigmoid(-gaps)
 
         def gradient(*args, upstream=None):
-            of_first, of_second = met.of(args[0] if upstream is None else upstream)
-            slopes = slope(gaps) * (of_first - of_second)
-            return met.totals((slopes, -slopes))[0]
+            of_first, of_second = met.of((args[0] if upstream is None else upstream) / temperature)
+            slopes = (of_second - of_first) * (above * below)
+            return met.totals((slopes, None))[0]
 
-        return 1.0 + met.totals((above, 1.0 - above))[0], gradient
+        return 1.0 + met.totals((above, below))[0], gradient
 
     # Padding stands so far below that it is above no item, and what it gets itself is never used.
     items = ops.cast(mask, scores.dtype)
@@ -247,13 +248,13 @@ class _Met:
             of_first, of_second = self.weights
             losses = of_first * self.gap_loss.value(self.gaps), of_second * self.gap_loss.value(-self.gaps)
             slopes = self._slopes(of_first, of_second)
-            return self.meetings.totals(losses, (slopes, -slopes))
+            return self.meetings.totals(losses, (slopes, None))
         losses = self.gap_loss.value(self.gaps)
         if self.pair_weights is not None:
             losses = losses * self.pair_weights
         losses = losses * self.better, losses * self.worse
         slopes = self.signs * self.gap_loss.gradient(self.gaps)
-        return self.meetings.totals(losses, (slopes, -slopes))
+        return self.meetings.totals(losses, (slopes, None))
 
     def weighed_slopes(self, weights: Tensor) -> Tensor:
         """The gradient (B, L) of the sum of the losses times ``weights`` (B, L)."""
@@ -262,7 +263,7 @@ class _Met:
             slopes = self._slopes(self.weights[0] * of_first, self.weights[1] * of_second)
         else:
             slopes = self.signs * self.gap_loss.gradient(self.gaps) * ops.where(self.worse > 0, of_second, of_first)
-        return self.meetings.totals((slopes, -slopes))[0]
+        return self.meetings.totals((slopes, None))[0]
 
     def _slopes(self, of_first: Tensor, of_second: Tensor) -> Tensor:
         """The slope of two losses of each meeting, thus weighed, in the score of the first item."""

@@ -4,11 +4,11 @@ A gain is a function of labels, a discount a function of ranks (1-based); both a
 tensor. Ranks are an argument, so that the same formula serves exact ranks and smooth ones.
 """
 
+import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 from keras import ops
 
 from tfrankloss import errors
@@ -76,9 +76,17 @@ def relative_gains(gain: Transform, labels: Tensor) -> Tensor:
     For ratios of DCGs, such as NDCG, which the factor does not change: exponential gains are divided by 2 to the
     largest label of their list. Labels are 0 at padding.
     """
+    return _gains_below(gain, labels, _largest(labels))
+
+
+def _largest(labels: Tensor) -> Tensor:
+    return ops.max(labels, axis=1, keepdims=True, initial=0)
+
+
+def _gains_below(gain: Transform, labels: Tensor, largest: Tensor) -> Tensor:
+    """``relative_gains`` of labels of lists whose largest one is ``largest``."""
     if gain is not exponential_gain:
         return gain(labels)
-    largest = ops.max(labels, axis=1, keepdims=True, initial=0)
     # TensorFlow raises to a power in ten times the time of exp().
     return ops.exp(math.log(2) * (labels - largest)) - ops.exp(-math.log(2) * largest)
 
@@ -93,8 +101,27 @@ def dcg(gains: Tensor, ranks: Tensor, discount: Transform, k: int | None = None)
     return ops.sum(gains * discount(ranks) * cutoff(ranks, k), axis=1)
 
 
+class Rising(NamedTuple):
+    """Gains that rise with the labels, from 0 for the label 0.
+
+    Attributes:
+        gain: Their function.
+        labels: (B, L) the labels, 0 at padding.
+        largest: (B, 1) the largest label of each list.
+    """
+
+    gain: Transform
+    labels: Tensor
+    largest: Tensor
+
+
+def rising(gain: Transform, labels: Tensor) -> Rising | None:
+    """``relative_gains`` of these labels as ``ideal_dcg`` takes them, or None if ``gain`` is not known to rise."""
+    return Rising(gain, labels, _largest(labels)) if gain in GAINS.values() else None
+
+
 def ideal_dcg(
-    gains: Tensor, mask: Tensor, discount: Transform, k: int | None = None, labels: Tensor | None = None
+    gains: Tensor, mask: Tensor, discount: Transform, k: int | None = None, rising: Rising | None = None
 ) -> Tensor:
     """The DCG (B,) of each list in the order of descending gain.
 
@@ -103,33 +130,30 @@ def ideal_dcg(
         mask: (B, L) booleans, False at padding.
         discount: A function of ranks.
         k: Places that count; None for all.
-        labels: (B, L) labels by which alone the gains rise, 0 at padding; grades are counted, in less time than sorting
-            takes. None where there are no such.
+        rising: What the gains are ``relative_gains`` of: grades are counted, in less time than sorting takes. None
+            where they may be of something else.
     """
-    if labels is None:
+    if rising is None:
         return _ideal_dcg_by_sorting(gains, mask, discount, k)
     return ops.cond(
-        lists.are_grades(labels),
-        lambda: _ideal_dcg_by_counting(gains, mask, discount, k, labels),
+        lists.are_grades(rising.labels),
+        lambda: _ideal_dcg_by_counting(rising, discount, k),
         lambda: _ideal_dcg_by_sorting(gains, mask, discount, k),
     )
 
 
-def rising_labels(gain: Transform, labels: Tensor) -> Tensor | None:
-    """The labels if ``gain`` is known to rise with them, for ``ideal_dcg``."""
-    return labels if gain in GAINS.values() else None
-
-
-def _ideal_dcg_by_counting(gains: Tensor, mask: Tensor, discount: Transform, k: int | None, labels: Tensor) -> Tensor:
-    grades = ops.cast(ops.arange(lists.GRADES), labels.dtype)[:, None, None]
-    members = ops.cast(ops.logical_and(ops.equal(labels[None], grades), mask[None]), gains.dtype)
-    sizes, totals = ops.sum(members, axis=2), ops.sum(members * gains, axis=2)
-    better = ops.matmul(ops.convert_to_tensor(np.triu(np.ones((lists.GRADES,) * 2), k=1), gains.dtype), sizes)
-    ranks = ops.cast(ops.arange(1, ops.shape(gains)[1] + 2), gains.dtype)[None, :]
+def _ideal_dcg_by_counting(rising: Rising, discount: Transform, k: int | None) -> Tensor:
+    gain, labels, largest = rising
+    grades = ops.cast(ops.arange(lists.GRADES), labels.dtype)[:, None]
+    grade_gains = _gains_below(gain, grades, ops.transpose(largest))
+    # How many items have at least each grade above 0, (4, B): what it adds to the sum of the labels cut off there. Each
+    # of them gains what its grade has above the one before.
+    sums = [ops.sum(ops.minimum(labels, ops.cast(grade, labels.dtype)), axis=1) for grade in range(1, lists.GRADES)]
+    counts = ops.stack([sums[0], *(more - less for less, more in itertools.pairwise(sums))])
+    ranks = ops.cast(ops.arange(1, ops.shape(labels)[1] + 2), labels.dtype)[None, :]
     # The discounts of all places before each one; rounding of their sums is small beside an ideal list.
     before = lists.sums_before(discount(ranks) * cutoff(ranks, k))[0]
-    first, last = (ops.take(before, ops.cast(count, "int32")) for count in (better, better + sizes))
-    return ops.sum(lists.ratio(totals, sizes) * (last - first), axis=0)
+    return ops.sum((grade_gains[1:] - grade_gains[:-1]) * ops.take(before, ops.cast(counts, "int32")), axis=0)
 
 
 def _ideal_dcg_by_sorting(gains: Tensor, mask: Tensor, discount: Transform, k: int | None) -> Tensor:

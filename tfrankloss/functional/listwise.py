@@ -47,7 +47,7 @@ def list_net_loss(
     errors.check_positive("label_temperature", label_temperature)
     labels, scores, mask = lists.prepare(labels, scores, mask)
     targets, _ = _label_distribution(labels, mask, label_temperature)
-    return -targets * lists.masked_log_softmax(scores, mask)
+    return lists.cross_entropy(targets, scores, mask)
 
 
 def kl_listwise_loss(
@@ -93,10 +93,10 @@ def kl_listwise_loss(
     labels, scores, mask = lists.prepare(labels, scores, mask)
     if labels_are_probabilities:
         targets = labels
-        log_targets = ops.log(ops.where(targets > 0, targets, 1.0))
+        log_targets = ops.log(ops.where(targets > 0, targets, 1.0)), ops.zeros_like(labels[:, :1])
     else:
         targets, log_targets = _label_distribution(labels, mask, label_temperature)
-    return targets * (log_targets - lists.masked_log_softmax(scores, mask))
+    return lists.cross_entropy(targets, scores, mask, log_targets)
 
 
 def teacher_probabilities(scores: Tensor, mask: Tensor | None = None, *, temperature: float = 1.0) -> Tensor:
@@ -174,11 +174,11 @@ def xe_ndcg_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, 
     two = ops.cast(2.0, labels.dtype)
     gains = ops.where(mask, ops.power(two, labels - largest) - gamma * ops.power(two, -largest), 0.0)
     targets = lists.ratio(gains, ops.sum(gains, axis=1, keepdims=True))
-    return -ops.where(largest > 0, targets, 0.0) * lists.masked_log_softmax(scores, mask)
+    return lists.cross_entropy(ops.where(largest > 0, targets, 0.0), scores, mask)
 
 
-def _label_distribution(labels: Tensor, mask: Tensor, label_temperature: float) -> tuple[Tensor, Tensor]:
-    """softmax(labels / T) over items and its logarithm; probabilities are 0 in lists whose labels are all 0."""
-    terms = lists.softmax_terms(labels / label_temperature, mask)
-    informative = ops.cast(ops.max(labels, axis=1, keepdims=True, initial=0) > 0, labels.dtype)
-    return informative * terms.probabilities(), terms.log_probabilities()
+def _label_distribution(labels: Tensor, mask: Tensor, label_temperature: float) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """softmax(labels / T) over items, 0 in lists whose labels are all 0, and its logarithm as two to be subtracted."""
+    terms = lists.softmax_terms(labels if label_temperature == 1 else labels / label_temperature, mask)
+    informative = ops.cast(terms.largest > 0, labels.dtype)
+    return terms.exponentials * (informative / terms.total), (terms.centered, ops.log(terms.total))

@@ -4,8 +4,9 @@ Items meet as players of a round robin tournament do: in round k everyone meets 
 list the ones at its start. With an odd number of players, to which a list is filled up, (L - 1) / 2 rounds bring every
 two together once. Lists stand on the last axis, so that whatever moves are whole rows.
 
-Nothing is gathered: copies of the L players one behind the other, cut into rows of L + 1, are the players of round 0,
-of round 1 and so on, each row beginning one player later.
+Nothing is gathered: copies of the L players one behind the other, cut into rows of L + 1, are the players whom the
+first ones meet in round 1, in round 2 and so on, each row beginning one player later. The last one in a row, who is
+its first one again, meets nobody.
 """
 
 import functools
@@ -18,24 +19,24 @@ Tensor = Any
 
 
 class Meetings:
-    """The meetings of the items of lists of one length, in R rounds of P meetings.
+    """The meetings of the items of lists of one length, in R rounds of P meetings and one of nobody.
 
     Args:
         length: The static length of the lists, L.
 
     Attributes:
-        turned: (R, P, 1) whether the second item of a meeting stands before the first one in its list.
+        turned: (R, P + 1, 1) whether the second item of a meeting stands before the first one in its list.
     """
 
     def __init__(self, length: int):
         self.length = length
         self.players = length + 1 - length % 2
         self.rounds = self.players // 2
-        rounds, players = np.arange(1, self.rounds + 1), np.arange(self.players)
+        rounds, players = np.arange(1, self.rounds + 1), np.arange(self.players + 1)
         self.turned = (rounds[:, None] + players[None, :] >= self.players)[:, :, None]
 
     def of(self, values: Tensor, nobody: Any = 0) -> tuple[Tensor, Tensor]:
-        """Values (B, L) of the first item and of the second one of each meeting, (R, P, B) each.
+        """Values (B, L) of the first item (1, P + 1, B), the same in all rounds, and of the second (R, P + 1, B).
 
         Args:
             values: The values.
@@ -43,36 +44,39 @@ class Meetings:
         """
         values = ops.transpose(values)
         batch, row = ops.shape(values)[1], self.players + 1
-        if self.players > self.length:
-            values = ops.concatenate([values, ops.full((1, batch), nobody, dtype=values.dtype)], axis=0)
-        copies = ops.tile(values, (self.rounds + 2, 1))
-        first = ops.reshape(copies[: self.rounds * self.players], (self.rounds, self.players, batch))
-        return first, ops.reshape(copies[row : row * (self.rounds + 1)], (self.rounds, row, batch))[:, :-1]
+        first = ops.concatenate([values, ops.full((row - self.length, batch), nobody, dtype=values.dtype)], axis=0)
+        copies = ops.tile(first[: self.players], (self.rounds + 2, 1))
+        return first[None], ops.reshape(copies[row : row * (self.rounds + 1)], (self.rounds, row, batch))
 
-    def totals(self, *sides: tuple[Tensor, Tensor]) -> list[Tensor]:
+    def totals(self, *sides: tuple[Tensor, Tensor | None]) -> list[Tensor]:
         """For each item the sums (B, L) of what its meetings hold for it.
 
         Args:
-            *sides: For each sum what a meeting holds for its first item and for its second one, (R, P, B) each.
+            *sides: For each sum what a meeting holds for its first item and for its second one, (R, P + 1, B) each; 0
+                for whoever meets nobody. None for the second item if it gets minus what the first one gets.
         """
         # XLA fuses no concatenation into what follows it. Without these it works out every value again for each sum,
         # and adds up in the order of the transposed result, which takes several times as long.
-        of_first, of_second = (ops.concatenate(side, axis=2) for side in zip(*sides, strict=True))
+        of_first = ops.concatenate([first for first, _ in sides], axis=2)
+        of_second = ops.concatenate([first if second is None else second for first, second in sides], axis=2)
         totals = ops.concatenate([ops.sum(of_first, axis=0), self._sum_of_second(of_second)], axis=0)
-        totals = ops.transpose(totals)
-        totals = totals[:, : self.length] + totals[:, self.players : self.players + self.length]
-        return ops.split(totals, len(sides), axis=0)
+        of_first, of_second = (
+            ops.split(ops.transpose(rows[: self.length]), len(sides), axis=0)
+            for rows in (totals, totals[self.players + 1 :])
+        )
+        return [
+            first - second if side[1] is None else first + second
+            for side, first, second in zip(sides, of_first, of_second, strict=True)
+        ]
 
     def _sum_of_second(self, values: Tensor) -> Tensor:
-        batch = ops.shape(values)[2]
-        nobody = ops.zeros((1, batch), dtype=values.dtype)
-        values = ops.reshape(
-            ops.concatenate([values, ops.zeros_like(values[:, :1])], axis=1), (self.rounds * (self.players + 1), batch)
-        )
+        """The sums (P, B) over the rounds of what second items get."""
+        batch, whole = ops.shape(values)[2], self.rounds * self.players
+        values = ops.reshape(values, (self.rounds * (self.players + 1), batch))
+        sums = ops.sum(ops.reshape(values[:whole], (self.rounds, self.players, batch)), axis=0)
         # Row n belongs to player n + 1, counted around the list.
-        missing = -(1 + self.rounds * (self.players + 1)) % self.players
-        values = ops.concatenate([nobody, values, ops.tile(nobody, (missing, 1))], axis=0)
-        return ops.sum(ops.reshape(values, (-1, self.players, batch)), axis=0)
+        last = self.players - 1
+        return ops.concatenate([sums[last:], sums[: self.rounds] + values[whole:], sums[self.rounds : last]], axis=0)
 
 
 @functools.cache

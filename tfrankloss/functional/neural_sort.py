@@ -86,10 +86,10 @@ def neural_sort_ndcg_loss(
     """
     gain, discount = gains.get_gain(gain), gains.get_discount(discount)
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    item_gains = ops.where(mask, gains.relative_gains(gain, labels), 0.0)
+    item_gains = lists.masked(gains.relative_gains(gain, labels), mask)
     expected = ops.sum(neural_sort(scores, mask, temperature=temperature) * item_gains[:, None, :], axis=2)
     dcg = gains.dcg(expected, lists.places(scores), discount)
-    ideal = gains.ideal_dcg(item_gains, mask, discount, labels=gains.rising_labels(gain, labels))
+    ideal = gains.ideal_dcg(item_gains, mask, discount, rising=gains.rising(gain, labels))
     return lists.share_by_label(-lists.ratio(dcg, ideal), labels)
 
 

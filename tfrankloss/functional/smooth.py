@@ -48,6 +48,11 @@ def smooth_ranks(
     errors.check_positive("temperature", temperature)
     errors.check_choice("method", method, METHODS)
     _, scores, mask = lists.prepare(ops.zeros_like(scores), scores, mask)
+    return _smooth_ranks(scores, mask, temperature, method)
+
+
+def _smooth_ranks(scores: Tensor, mask: Tensor, temperature: float, method: str) -> Tensor:
+    """``smooth_ranks`` of scores that are clean at padding."""
     if by_sorting(method, scores.shape[1]):
         return sorted_pairs.smooth_ranks(scores, mask, temperature)
     return dense_pairs.smooth_ranks(scores, mask, temperature)
@@ -97,11 +102,13 @@ def approx_ndcg_loss(
     Networks", SIGIR 2019.
     """
     gain, discount = gains.get_gain(gain), gains.get_discount(discount)
+    errors.check_positive("temperature", temperature)
+    errors.check_choice("method", method, METHODS)
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    ranks = smooth_ranks(scores, mask, temperature=temperature, method=method)
-    item_gains = ops.where(mask, gains.relative_gains(gain, labels), 0.0)
+    ranks = _smooth_ranks(scores, mask, temperature, method)
+    item_gains = lists.masked(gains.relative_gains(gain, labels), mask)
     dcg = gains.dcg(item_gains, ranks, discount)
-    ideal = gains.ideal_dcg(item_gains, mask, discount, labels=gains.rising_labels(gain, labels))
+    ideal = gains.ideal_dcg(item_gains, mask, discount, rising=gains.rising(gain, labels))
     return lists.share_by_label(-lists.ratio(dcg, ideal), labels)
 
 
@@ -139,7 +146,9 @@ def approx_mrr_loss(
 
     Source: Qin, Liu and Li 2010; TensorFlow Ranking's ``ApproxMRRLoss``.
     """
+    errors.check_positive("temperature", temperature)
+    errors.check_choice("method", method, METHODS)
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    ranks = smooth_ranks(scores, mask, temperature=temperature, method=method)
+    ranks = _smooth_ranks(scores, mask, temperature, method)
     found = gains.dcg(labels, ranks, gains.reciprocal_discount)
     return lists.share_by_label(-lists.ratio(found, ops.sum(labels, axis=1)), labels)

@@ -50,7 +50,7 @@ def softmax_loss(
     """
     check_item_weight(lambda_weight)
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    return -_targets(labels, scores, mask, lambda_weight) * lists.masked_log_softmax(scores, mask)
+    return lists.cross_entropy(_targets(labels, scores, mask, lambda_weight), scores, mask)
 
 
 def poly_one_softmax_loss(

@@ -65,7 +65,7 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
         batch = self._read(y_true, y_pred, sample_weight)
         losses = self.item_losses(batch.labels, self.scaled(batch.scores, batch.mask), batch.mask)
         if batch.item_weights is not None:
-            losses = losses * ops.where(batch.mask, batch.item_weights, 0.0)
+            losses = losses * lists.masked(batch.item_weights, batch.mask)
         return ops.sum(losses, axis=1), batch.list_weights
 
     def _read(self, y_true: Any, y_pred: Any, sample_weight: Any) -> inputs.ListBatch:

@@ -177,7 +177,7 @@ class DiscountedLambdaWeight(LambdaWeight):
         if not self.normalized:
             return ops.where(mask, self._gain(labels), 0.0)
         gains = ops.where(mask, gain_forms.relative_gains(self._gain, labels), 0.0)
-        rising = gain_forms.rising_labels(self._gain, labels)
+        rising = gain_forms.rising(self._gain, labels)
         ideal = gain_forms.ideal_dcg(gains, mask, self._discount, self._k, rising)
         return lists.ratio(gains, ideal[:, None])
 

@@ -55,7 +55,7 @@ def ndcg(
     labels, scores, mask = lists.prepare(labels, scores, mask)
     item_gains = ops.where(mask, gains.relative_gains(gain, labels), 0.0) * item_weights(weights, mask, scores)
     ranking = rank(scores, mask)
-    rising = gains.rising_labels(gain, labels) if weights is None else None
+    rising = gains.rising(gain, labels) if weights is None else None
     ideal = gains.ideal_dcg(item_gains, mask, discount, k, rising)
     return lists.ratio(_gain_found(item_gains, ranking, discount, k), ideal) + ranking.fault
 
