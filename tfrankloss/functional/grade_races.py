@@ -186,7 +186,7 @@ def _nodes(race: Race, length: int) -> tuple[Tensor, Tensor]:
 
 
 def _log_integrand(race: Race, arrived: Tensor, late: Tensor, log_time: Tensor, weight: Tensor) -> Tensor:
-    """About the logarithm of the integrand, but for a constant, from sums of both results of ``_arrivals``."""
+    """About the logarithm of the integrand, but for a constant, from the sums of ``Race.sums``."""
     since = log_time - race.moved
     winning = ops.log(ops.maximum(late, TINY)) + ops.minimum(since, 0.0)
     losing = log_time - ops.exp(since)
@@ -218,7 +218,7 @@ def _span(places: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _integral(race: Race, places: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-    """log P (B, G), and the means of t over the time at which the last member may arrive, by node, (B, G, N)."""
+    """log P (B, G), and the share of each node in P, (B, G, N)."""
     log_time, weight = _log_time(places)
     arrived, late, constant = race.sums.at(log_time, 1 - race.likely)
     passed = ops.exp(log_time - race.moved)
