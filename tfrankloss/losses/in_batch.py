@@ -336,7 +336,7 @@ def _read_probabilities(given: Any, targets: str) -> Any:
     wrong = table[~((table > 0) & (table <= 1))]
     if not by_id or not table.size or wrong.size:
         rule = rule if by_id else "no table without targets='candidate_ids'"
-        raise ValueError(f"`{name}` must be {rule}. {errors.received(name, list(wrong[:3]) if by_id else given)}")
+        raise ValueError(f"`{name}` must be {rule}. {errors.received(name, wrong[:3].tolist() if by_id else given)}")
     return table
 
 
