@@ -237,8 +237,8 @@ def softmax_terms(values: Tensor, mask: Tensor) -> SoftmaxTerms:
     """The terms of a softmax of finite values over the items of each list (B, L)."""
     items = ops.cast(mask, values.dtype)
     lowered = filled(values, items)
-    # XLA fuses what follows no longer where there is an initial value; lists of no places need one.
-    largest = ops.max(lowered, axis=1, keepdims=True, initial=None if values.shape[1] else LOWEST)
+    # XLA fuses what follows no longer where there is an initial value; only arrays known to be empty need one.
+    largest = ops.max(lowered, axis=1, keepdims=True, initial=LOWEST if 0 in values.shape else None)
     centered = lowered - largest
     exponentials = ops.exp(centered)
     return SoftmaxTerms(items, largest, centered, exponentials, ops.sum(exponentials, axis=1, keepdims=True))
