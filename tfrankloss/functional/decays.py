@@ -17,7 +17,8 @@ DISCOUNTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "log2": lambda ranks: 1 / np.log2(1 + ranks),
     "reciprocal": lambda ranks: 1 / ranks,
 }
-STEPS = 200
+# Terms beyond one for each octave of distances.
+MORE_TERMS = {"log2": 1, "reciprocal": 2}
 
 
 class Decay(NamedTuple):
@@ -52,28 +53,41 @@ def decay(discount: str, length: int) -> Decay:
 
 @functools.cache
 def _fitted(discount: str, octaves: int) -> Decay:
-    """The least squares fit of relative errors from 1 to 2^octaves, by the method of Levenberg and Marquardt."""
-    terms = 3 + octaves + octaves // 8
-    distances = np.unique(np.concatenate([np.arange(2, 129) / 2, np.geomspace(1, 2**octaves, 400)]))
+    """The fit from 1 to 2^octaves whose largest relative error is near the least.
+
+    Least squares by the method of Levenberg and Marquardt, in rounds of which each one weighs more what was wrong in
+    the last (Lawson's algorithm).
+    """
+    terms = octaves + MORE_TERMS[discount]
+    # Ranks of ties lie half-way between places.
+    distances = np.unique(np.concatenate([np.arange(2, 65) / 2, np.geomspace(1, 2**octaves, 25 * octaves)]))
     lost = DISCOUNTS[discount](distances) - DISCOUNTS[discount](distances + 1)
 
     def parts(logs):
         rates, weights = np.exp(logs[:terms]), np.exp(logs[terms:])
         return rates, np.exp(-np.outer(distances, rates)) * weights / lost[:, None]
 
-    rates = np.geomspace(2.0**-octaves, 3.0, terms)
+    rates = np.geomspace(0.3 * 2.0**-octaves, 3.0, terms)
     start = np.linalg.lstsq(np.exp(-np.outer(distances, rates)) / lost[:, None], np.ones_like(lost), rcond=None)[0]
-    logs = np.log(np.concatenate([rates, np.abs(start) + 1e-12]))
-    (rates, found), damping = parts(logs), 1e-2
-    for _ in range(STEPS):
-        errors = found.sum(axis=1) - 1
-        slopes = np.concatenate([-found * np.outer(distances, rates), found], axis=1)
-        normal = slopes.T @ slopes
-        step = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-12), -slopes.T @ errors)
-        tried = logs + np.clip(step, -1, 1)
-        new_rates, new_found = parts(tried)
-        if np.sum(np.square(new_found.sum(axis=1) - 1)) < np.sum(np.square(errors)):
-            logs, rates, found, damping = tried, new_rates, new_found, damping / 5
-        else:
-            damping *= 4
-    return Decay(np.exp(logs[:terms]), np.exp(logs[terms:]))
+    logs = np.log(np.concatenate([rates, np.maximum(np.abs(start), 1e-9)]))
+    (rates, found), emphasis = parts(logs), np.ones_like(lost)
+    best, least = logs, np.inf
+    for steps in [600] + 29 * [40]:
+        damping = 1e-3
+        for _ in range(steps):
+            errors = found.sum(axis=1) - 1
+            slopes = np.concatenate([-found * np.outer(distances, rates), found], axis=1)
+            normal = slopes.T @ (emphasis[:, None] * slopes)
+            damped = normal + damping * np.diag(np.diag(normal) + 1e-14)
+            tried = logs + np.clip(np.linalg.solve(damped, -slopes.T @ (emphasis * errors)), -1, 1)
+            new_rates, new_found = parts(tried)
+            if emphasis @ np.square(new_found.sum(axis=1) - 1) < emphasis @ np.square(errors):
+                logs, rates, found, damping = tried, new_rates, new_found, max(damping / 5, 1e-12)
+            else:
+                damping *= 4
+        errors = np.abs(found.sum(axis=1) - 1)
+        if errors.max() < least:
+            best, least = logs, errors.max()
+        emphasis = emphasis * (errors / errors.max() + 1e-2)
+        emphasis = emphasis / emphasis.mean()
+    return Decay(np.exp(best[:terms]), np.exp(best[terms:]))
