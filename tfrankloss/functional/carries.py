@@ -1,11 +1,10 @@
 """What the blocks of sorted lists add up to for the blocks behind them, where it fades with the way.
 
-The n blocks of a list have n^2 pairs, each with a factor exp(-rate * distance) that separates: so the pairs of
-``GROUP`` blocks are taken one by one, and what such a group adds up to is carried to the groups behind it in the same
-way, groups of groups and so on.
+A factor exp(-rate * distance) of two blocks separates: what all blocks so far add up to, as seen from where the last
+one is left, is carried to the next one and fades on the way. Many blocks take it over in ever longer steps, of twice as
+many blocks each.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,10 +15,8 @@ from keras import ops
 Tensor = Any
 Rates = Sequence[np.ndarray]
 
-# Blocks whose pairs are taken one by one.
-GROUP = 16
-# Levels of groups for lists of unknown length, of which the last one takes all pairs.
-LEVELS = 4
+# Blocks that are passed one after the other, which is faster but makes a graph that grows with them.
+FEW = 32
 
 
 class End(NamedTuple):
@@ -42,8 +39,8 @@ class Sums(NamedTuple):
     """Features of many items, added up.
 
     Attributes:
-        one: (B, n, F, C) the sums.
-        way: (B, n, M, C) those of the first M features times the distance in the first coordinate; None if not asked.
+        one: (B, n, C, F) the sums.
+        way: (B, n, C, F) the sums times the distance in the first coordinate; None if not asked.
     """
 
     one: Tensor
@@ -53,6 +50,33 @@ class Sums(NamedTuple):
         """Sums with a function applied to both."""
         return Sums(*(None if values is None else function(values) for values in self))
 
+    def plus(self, other: "Sums") -> "Sums":
+        """The sums of two sets of items."""
+        return Sums(self.one + other.one, None if self.way is None else self.way + other.way)
+
+
+class Way(NamedTuple):
+    """The way from one end to another.
+
+    Attributes:
+        fading: (B, n, 1, F) what is left of each feature, nothing between different runs.
+        length: (B, n, 1, 1) the distance in the first coordinate.
+    """
+
+    fading: Tensor
+    length: Tensor
+
+    def each(self, function: Callable[[Tensor], Tensor]) -> "Way":
+        """The way with a function applied to both."""
+        return Way(*map(function, self))
+
+    def after(self, held: Sums) -> Sums:
+        """What is held at its start, as seen from its end."""
+        one = held.one * self.fading
+        if held.way is None:
+            return Sums(one)
+        return Sums(one, held.way * self.fading + one * self.length)
+
 
 def carried(held: Sums, entry: End, exit_: End, rates: Rates, upwards: bool = False) -> Sums:
     """What the blocks before each one add up to, of the same run, as seen from where it is entered.
@@ -61,93 +85,73 @@ def carried(held: Sums, entry: End, exit_: End, rates: Rates, upwards: bool = Fa
         held: What each block holds, as seen from where it is left.
         entry: The end at which a block is entered.
         exit_: The end at which a block is left.
-        rates: For each coordinate how fast features fade with it, (R,). The F features are all combinations of one rate
-            for each, the last coordinate's changing first.
+        rates: For each coordinate how fast each feature fades with it, (F,).
         upwards: Whether the blocks before are those of higher index.
     """
     dtype = keras.backend.standardize_dtype(held.one.dtype)
-    return _carried(held, entry, exit_, [of_one.astype(dtype) for of_one in rates], upwards, level=1)
+    rates = [of_one.astype(dtype) for of_one in rates]
+    so_far = _so_far(held, exit_, rates, upwards)
+    before = so_far.each(lambda values: _of_block_before(values, upwards, ops.zeros_like))
+    return _way(exit_.each(lambda values: _of_block_before(values, upwards)), entry, rates).after(before)
 
 
-def _carried(held: Sums, entry: End, exit_: End, rates: Rates, upwards: bool, level: int) -> Sums:
+def _so_far(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
+    """What the blocks up to each one, itself included, add up to, as seen from where it is left."""
     count = ops.shape(held.one)[1]
-    alone = count <= GROUP if isinstance(count, int) else level == LEVELS
-    size = count if alone else GROUP
-    missing = 0 if alone else (GROUP - count % GROUP) % GROUP
-
-    def grouped(values, filling):
-        """Values (B, n, ...) as (B, g, T, ...), the last group filled up."""
-        batch, _, *others = ops.shape(values)
-        if not isinstance(missing, int) or missing > 0:
-            values = ops.concatenate([values, ops.broadcast_to(filling, (batch, missing, *others))], axis=1)
-        return ops.reshape(values, (batch, (count + missing) // size, size, *others))
-
-    def joined(values):
-        values = ops.transpose(values, (0, 1, 3, 2, 4))
-        batch, groups, _, *others = ops.shape(values)
-        return ops.reshape(values, (batch, groups * size, *others))[:, :count]
-
-    # Features stand before blocks, for products of matrices.
-    inside = held.each(lambda values: ops.transpose(grouped(values, ops.zeros_like(values[:, :1])), (0, 1, 3, 2, 4)))
-    entry, exit_ = (end.each(lambda values: grouped(values, values[:, -1:])) for end in (entry, exit_))
-    place = ops.arange(size)
-    before = place[:, None] < place[None, :] if upwards else place[:, None] > place[None, :]
-    total = _moved(inside, exit_, entry, rates, before)
-    if alone:
-        return total.each(joined)
-
-    # A group is entered where its first block is, and left where its last one is.
-    first, last = (-1, 0) if upwards else (0, -1)
-    group_entry = entry.each(lambda values: values[:, :, first])
-    group_exit = exit_.each(lambda values: values[:, :, last])
-    of_groups = _moved(inside, exit_, group_exit.each(_alone), rates).each(lambda values: values[:, :, :, 0])
-    outside = _carried(of_groups, group_entry, group_exit, rates, upwards, level + 1)
-    outside = outside.each(lambda values: ops.expand_dims(values, 3))
-    more = _moved(outside, group_entry.each(_alone), entry, rates)
-    return Sums(
-        *(None if values is None else joined(values + others) for values, others in zip(total, more, strict=True))
-    )
+    if isinstance(count, int) and count <= FEW and exit_.run is None:
+        return _so_far_in_turn(held, exit_, rates, upwards)
+    return _so_far_by_doubling(held, exit_, rates, upwards)
 
 
-def _alone(values: Tensor) -> Tensor:
-    """Values (B, g) as (B, g, 1)."""
-    return ops.expand_dims(values, 2)
+def _so_far_in_turn(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
+    """``_so_far``, from block to block."""
+    ways = _way(exit_.each(lambda values: _of_block_before(values, upwards)), exit_, rates)
+    # Taken apart at once: a graph would hold four operations for each block that is cut out by itself.
+    parts = zip(*(ops.unstack(values, axis=1) for values in (*ways, *held) if values is not None), strict=True)
+    blocks = [(Way(fading, length), Sums(*own)) for fading, length, *own in parts]
+    so_far: list[Sums] = []
+    for way, own in reversed(blocks) if upwards else blocks:
+        so_far.append(own.plus(way.after(so_far[-1])) if so_far else own)
+    so_far = so_far[::-1] if upwards else so_far
+    one = ops.stack([sums.one for sums in so_far], axis=1)
+    return Sums(one, None if held.way is None else ops.stack([sums.way for sums in so_far], axis=1))
 
 
-def _moved(held: Sums, start: End, stop: End, rates: Rates, counted: Tensor | None = None) -> Sums:
-    """What is held (B, g, F, T, C) at T places, added up as seen from J others of the same run.
+def _so_far_by_doubling(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
+    """``_so_far``, of the last block, then of the last two, the last four and so on."""
+    count = ops.shape(held.one)[1]
+    index = ops.arange(count)[None, :, None, None]
+    index = count - 1 - index if upwards else index
 
-    Args:
-        held: What is held.
-        start: Where it is held, (B, g, T).
-        stop: Where it is seen from, (B, g, J).
-        rates: How fast features fade.
-        counted: (J, T) booleans, which start counts at which stop; None for all.
-    """
+    def further(reach, *so_far):
+        def before(values):
+            return ops.roll(values, -reach if upwards else reach, axis=1)
 
-    def across(compare, here, there):
-        """A function of each stop and each start, (B, g, 1, J, T)."""
-        return ops.expand_dims(compare(ops.expand_dims(here, 3), ops.expand_dims(there, 2)), 2)
+        more = _way(exit_.each(before), exit_, rates).after(Sums(*map(before, so_far)))
+        exists = ops.cast(index >= reach, held.one.dtype)
+        so_far = Sums(*so_far).plus(more.each(lambda values: values * exists))
+        return 2 * reach, *(values for values in so_far if values is not None)
 
-    distances = [ops.abs(across(ops.subtract, *both)) for both in zip(stop.coordinates, start.coordinates, strict=True)]
+    given = (values for values in held if values is not None)
+    _, *so_far = ops.while_loop(lambda reach, *_: reach < count, further, (ops.ones((), "int32"), *given))
+    return Sums(*so_far)
+
+
+def _of_block_before(values: Tensor, upwards: bool, of_none: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Values (B, n, ...) of the block before each one; the first one has its own, or what ``of_none`` makes of them."""
+    first = values[:, -1:] if upwards else values[:, :1]
+    first = first if of_none is None else of_none(first)
+    return ops.concatenate([values[:, 1:], first] if upwards else [first, values[:, :-1]], axis=1)
+
+
+def _way(start: End, stop: End, rates: Rates) -> Way:
+    """The ways between two ends, (B, n) or (B, 1) each."""
+    distances = [
+        ops.abs(there - here)[:, :, None, None] for here, there in zip(start.coordinates, stop.coordinates, strict=True)
+    ]
+    exponent = sum(distance * rate for distance, rate in zip(distances, rates, strict=True))
+    fading = ops.exp(-exponent)
     if start.run is not None:
-        same = across(ops.equal, stop.run, start.run)
-        counted = same if counted is None else ops.logical_and(same, counted)
-    fading = [ops.exp(-way * rate[:, None, None]) for way, rate in zip(distances, rates, strict=True)]
-    if counted is not None:
-        fading[0] = fading[0] * ops.cast(counted, held.one.dtype)
-    factors = functools.reduce(_combined, fading)
-    one = ops.matmul(factors, held.one)
-    if held.way is None:
-        return Sums(one)
-    asked = held.way.shape[2]
-    factors = factors[:, :, :asked]
-    way = ops.matmul(factors, held.way) + ops.matmul(factors * distances[0], held.one[:, :, :asked])
-    return Sums(one, way)
-
-
-def _combined(one: Tensor, other: Tensor) -> Tensor:
-    """All products of factors (B, g, R, J, T) and (B, g, Q, J, T), as (B, g, R Q, J, T)."""
-    product = ops.expand_dims(one, 3) * ops.expand_dims(other, 2)
-    batch, groups, count, others, *places = ops.shape(product)
-    return ops.reshape(product, (batch, groups, count * others, *places))
+        same = ops.equal(start.run, stop.run)[:, :, None, None]
+        fading = fading * ops.cast(same, fading.dtype)
+    return Way(fading, distances[0])

@@ -27,25 +27,26 @@ class HingeForm(NamedTuple):
 
     def losses_and_slopes(self, digit: Digit) -> tuple[Tensor, Tensor]:
         """As in ``SortedForm``."""
-        runs = Runs(digit)
+        runs, (own, worse, better) = Runs(digit), digit.classes()
         reach = self._reach(digit.scores, runs)
-        above = runs.above(digit.own)
+        above = runs.above(own)
         gaps = runs.gaps_above(digit.scores, above)
-        reached = lists.take(ops.concatenate([gaps, above + digit.own], axis=2), reach)
+        reached = lists.take(ops.concatenate([gaps, above + own], axis=2), reach)
         gaps, counts = reached[:, :, :BASE], reached[:, :, BASE:]
         missing = self._missing(digit.scores, lists.take(digit.scores, reach))[:, :, None]
-        below = runs.total(digit.own) - lists.take(above, _first_reaching(reach, digit.scores))
-        losses = ops.sum(digit.worse * (gaps + counts * missing), axis=2)
-        return losses, ops.sum(digit.better * below - digit.worse * counts, axis=2)
+        below = runs.total(own) - lists.take(above, _first_reaching(reach, digit.scores))
+        losses = ops.sum(worse * (gaps + counts * missing), axis=2)
+        return losses, ops.sum(better * below - worse * counts, axis=2)
 
     def weighed_slopes(self, digit: Digit, weights: Tensor) -> Tensor:
         """As in ``SortedForm``."""
-        runs, weights = Runs(digit), weights[:, :, None]
+        runs, (own, worse, better) = Runs(digit), digit.classes()
+        weights = weights[:, :, None]
         reach = self._reach(digit.scores, runs)
-        weighed = digit.own * weights
-        counts = lists.take(runs.above(digit.own) + digit.own, reach)
+        weighed = own * weights
+        counts = lists.take(runs.above(own) + own, reach)
         below = lists.take(runs.from_here(weighed), _first_reaching(reach, digit.scores))
-        return ops.sum(digit.better * below - weights * digit.worse * counts, axis=2)
+        return ops.sum(better * below - weights * worse * counts, axis=2)
 
     def _reach(self, scores: Tensor, runs: Runs) -> Tensor:
         """The index (B, L) of the last place of each place's run that is less than the margin below it."""

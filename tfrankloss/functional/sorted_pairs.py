@@ -9,10 +9,12 @@ different labels log L of them.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import keras
 import numpy as np
 from keras import ops
 
-from tfrankloss.functional import gradients, kernels, lists
+from tfrankloss.functional import gap_sums, gradients, kernels, lists
+from tfrankloss.functional.lambda_weights import RankTerm
 
 Tensor = Any
 
@@ -27,23 +29,26 @@ class Digit(NamedTuple):
         scores: (B, L) sorted scores.
         prefixes: (B, L) what the digits before this one are, ascending; None where they are the same in all the list.
         orders: Indices (B, L) that sort the lists, one after the other.
-        own: (B, L, BASE) 1 at the digit of each item, all 0 at padding.
-        worse: (B, L, BASE) 1 at the digits below it.
-        better: (B, L, BASE) 1 at the digits above it.
+        digits: (B, L) the digit of each item, -1 at padding.
     """
 
     scores: Tensor
     prefixes: Tensor | None
     orders: tuple[Tensor, ...]
-    own: Tensor
-    worse: Tensor
-    better: Tensor
+    digits: Tensor
 
     def sort(self, values: Tensor) -> Tensor:
         """Values (B, L) in the order of the sorted scores."""
         for order in self.orders:
             values = lists.take(values, order)
         return values
+
+    def classes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, L, BASE) three times: 1 at the digit of each item, at those below it, at those above it, 0 at padding."""
+        own = ops.one_hot(self.digits, BASE, dtype=self.scores.dtype)
+        below = np.tri(BASE, k=-1)
+        worse, better = (ops.matmul(own, ops.convert_to_tensor(pairs, own.dtype)) for pairs in (below, below.T))
+        return own, worse, better
 
 
 class Runs:
@@ -126,7 +131,7 @@ def sum_over_digits(
         order = ops.argsort(prefixes, axis=1)
         sorted_scores, sorted_grades, prefixes = (lists.take(values, order) for values in (scores, grades, prefixes))
         digits = ops.where(sorted_grades >= 0, ops.floor_divide(sorted_grades, unit) % BASE, -1)
-        sums = of_digit(_digit(sorted_scores, digits, prefixes, (by_score, order)))
+        sums = of_digit(Digit(sorted_scores, prefixes, (by_score, order), digits))
         return unit // BASE, *(total + each for total, each in zip(totals, _put_back(sums, order), strict=True))
 
     nothing = (ops.zeros_like(scores),) * columns
@@ -151,20 +156,13 @@ def of_only_digit(
 ) -> tuple[Tensor, ...]:
     """``sum_over_digits`` of labels that are grades, whole numbers below ``BASE``, sorted by ``order``."""
     sorted_grades = lists.take(ops.where(mask, labels, -1.0), order)
-    digit = _digit(lists.take(_filled(scores, mask), order), ops.cast(sorted_grades, "int32"), None, (order,))
+    digit = Digit(lists.take(_filled(scores, mask), order), None, (order,), ops.cast(sorted_grades, "int32"))
     return _put_back(of_digit(digit), order)
 
 
 def _put_back(columns: Sequence[Tensor], order: Tensor) -> tuple[Tensor, ...]:
     # One by one: TensorFlow moves numbers in a tenth of the time that rows of two take.
     return tuple(lists.put_back(column, order) for column in columns)
-
-
-def _digit(scores: Tensor, digits: Tensor, prefixes: Tensor | None, orders: tuple[Tensor, ...]) -> Digit:
-    own = ops.one_hot(digits, BASE, dtype=scores.dtype)
-    below = np.tri(BASE, k=-1)
-    worse, better = (ops.matmul(own, ops.convert_to_tensor(pairs, own.dtype)) for pairs in (below, below.T))
-    return Digit(scores, prefixes, orders, own, worse, better)
 
 
 def _filled(scores: Tensor, mask: Tensor) -> Tensor:
@@ -195,49 +193,38 @@ class SortedForm(Protocol):
         """The slope (B, L) of all losses, where those of better places are weighed by ``weights`` (B, L)."""
 
 
-class GapForm(NamedTuple):
-    """The loss of a gap d = s_i - s_j of a better item i and another one j, by kernels of t = exp(-|d|).
+class GapForm(gap_sums.GapKernels):
+    """The loss of a score gap that is made of kernels."""
 
-    Attributes:
-        value: f, the loss where the better item is above.
-        slope: g, minus the derivative there.
-        grows: What the loss is where the better item is below: |d| + f with the derivative g - 1, or, if False, 1 - f
-            with the derivative -g.
-    """
+    def losses_and_slopes(
+        self,
+        digit: Digit,
+        terms: Sequence[RankTerm] = gap_sums.ALL_ALIKE,
+        ranking: tuple[Tensor | None, Tensor | None] = (None, None),
+        item_gains: Tensor | None = None,
+        of_digits: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As in ``SortedForm``, with weights of pairs.
 
-    value: kernels.Kernel
-    slope: kernels.Kernel
-    grows: bool
-
-    def losses_and_slopes(self, digit: Digit) -> tuple[Tensor, Tensor]:
-        """As in ``SortedForm``."""
-        terms = [
-            kernels.Term(self.value, signed=not self.grows, gaps_above=self.grows),
-            kernels.Term(self.slope, signed=self.grows),
-        ]
-        runs = Runs(digit)
-        values, slopes = kernels.kernel_sums(kernels.blocks_of(digit.scores, digit.prefixes), digit.own, terms)
-        above = runs.above(digit.own)
-        if self.grows:
-            below = runs.total(digit.own) - above - digit.own
-            slopes = digit.worse * (slopes - above) + digit.better * (slopes + below)
-        else:
-            values, slopes = above - values, (digit.better - digit.worse) * slopes
-        return ops.sum(digit.worse * values, axis=2), ops.sum(slopes, axis=2)
+        Args:
+            digit: The sorted lists.
+            terms: What the factor of ranks is the sum of.
+            ranking: The ranks (B, L) in sorted order, and whether they are places; None where they do not matter.
+            item_gains: As for ``gap_sums.Channels``.
+            of_digits: As there.
+            weights: As there.
+        """
+        blocks = gap_sums.blocks_of(digit.scores, digit.prefixes, *ranking)
+        dtype = keras.backend.standardize_dtype(digit.scores.dtype)
+        channels = gap_sums.Channels(digit.digits, dtype, item_gains, of_digits, weights)
+        value, as_better, as_worse = gap_sums.sums(blocks, channels.values, self, terms)
+        losses, slopes = channels.losses(value), channels.slopes(as_better, as_worse)
+        return kernels.joined(losses, blocks.length), kernels.joined(slopes, blocks.length)
 
     def weighed_slopes(self, digit: Digit, weights: Tensor) -> Tensor:
         """As in ``SortedForm``."""
-        runs, blocks = Runs(digit), kernels.blocks_of(digit.scores, digit.prefixes)
-        channels = ops.concatenate([digit.own, digit.own * weights[:, :, None]], axis=2)
-        (slopes,) = kernels.kernel_sums(blocks, channels, [kernels.Term(self.slope, signed=self.grows)])
-        as_better, as_worse = slopes[:, :, :BASE], slopes[:, :, BASE:]
-        if self.grows:
-            above = runs.above(channels)
-            below = runs.total(channels) - above - channels
-            as_better, as_worse = as_better - above[:, :, :BASE], as_worse + below[:, :, BASE:]
-        else:
-            as_better = -as_better
-        return ops.sum(weights[:, :, None] * digit.worse * as_better + digit.better * as_worse, axis=2)
+        return self.losses_and_slopes(digit, weights=weights)[1]
 
 
 LOGISTIC = GapForm(kernels.SOFTPLUS, kernels.SIGMOID, grows=True)
@@ -273,22 +260,25 @@ def smooth_ranks(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
     """1/2 plus the sum of sigmoid((s_j - s_i) / T) over all items j, for each item i, (B, L); 1 at padding."""
     order = ops.stop_gradient(lists.descending_order(scores, mask))
     sorted_mask = lists.take(mask, order)
-    items = ops.cast(sorted_mask, scores.dtype)[:, :, None]
+    items = ops.cast(sorted_mask, scores.dtype)
 
     @gradients.custom_gradient
     def ranks(scores):
-        blocks = kernels.blocks_of(lists.take(_filled(scores, mask), order), temperature=temperature)
-        (below,) = kernels.kernel_sums(blocks, items, [kernels.Term(kernels.SIGMOID, signed=True)])
-        exact = ops.cast(lists.places(scores), scores.dtype)
-        values = ops.where(sorted_mask, exact - below[:, :, 0], 1.0)
+        blocks = gap_sums.blocks_of(lists.take(_filled(scores, mask), order), temperature=temperature)
+
+        def summed(channels, wanted):
+            """The sums (B, L) of each channel (B, L)."""
+            channels = ops.stack([kernels.cut(channel) for channel in channels], axis=2)
+            (total,) = gap_sums.sums(blocks, channels, SOFT_ZERO_ONE, wanted=[wanted])
+            return [kernels.joined(total[:, :, channel], blocks.length) for channel in range(channels.shape[2])]
+
+        (passed,) = summed([items], "value")
 
         def gradient(*args, upstream=None):
-            upstream = args[0] if upstream is None else upstream
-            channels = ops.concatenate([items, items * lists.take(upstream, order)[:, :, None]], axis=2)
-            (slopes,) = kernels.kernel_sums(blocks, channels, [kernels.Term(kernels.SIGMOID_SLOPE)])
-            total = slopes[:, :, 1] * items[:, :, 0] - channels[:, :, 1] * slopes[:, :, 0]
-            return lists.put_back(total / temperature, order)
+            upstream = items * lists.take(args[0] if upstream is None else upstream, order)
+            slopes, weighed = summed([items, upstream], "as_better")
+            return lists.put_back((weighed * items - upstream * slopes) / temperature, order)
 
-        return lists.put_back(values, order), gradient
+        return lists.put_back(1 + items * passed, order), gradient
 
     return ranks(scores)

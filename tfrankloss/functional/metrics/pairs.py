@@ -63,11 +63,12 @@ def _counted(labels: Tensor, scores: Tensor, mask: Tensor) -> tuple[Tensor, Tens
         runs = sorted_pairs.Runs(digit)
         ties = lists.tie_groups(digit.scores, ops.ones_like(digit.scores, dtype="bool"), digit.prefixes)
         first = ops.cast(ties.first, "int32") - 1
-        before, total = runs.above(digit.own), runs.total(digit.own)
-        behind = lists.take(before + digit.own, first + ops.cast(ties.size, "int32") - 1)
+        own, worse, _ = digit.classes()
+        before, total = runs.above(own), runs.total(own)
+        behind = lists.take(before + own, first + ops.cast(ties.size, "int32") - 1)
         # Half of those not above and half of those below: a tie is one of the former alone.
         right = total - (lists.take(before, first) + behind) / 2
-        return ops.sum(digit.worse * right, axis=2), ops.sum(digit.worse * total, axis=2)
+        return ops.sum(worse * right, axis=2), ops.sum(worse * total, axis=2)
 
     right, total = sorted_pairs.sum_over_labels(labels, scores, mask, of_digit, 2)
     return right, total
