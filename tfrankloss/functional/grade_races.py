@@ -117,7 +117,8 @@ def _grades(scores: Tensor, numbers: Tensor, members: Tensor) -> Grades:
     lower = ops.cast(ops.less(numbers[:, None, :], grades), scores.dtype)
     constant = ops.stop_gradient(scores)[:, None, :]
     largest = ops.max(lists.filled(constant, lower), axis=2, keepdims=True, initial=lists.LOWEST)
-    terms = lower * ops.exp(ops.minimum(scores[:, None, :] - largest, 0.0))
+    # Bounded for items that are not lower, but not where the largest of those that are has a gradient.
+    terms = lower * ops.exp(ops.minimum(scores[:, None, :] - largest, 1.0))
     total = ops.sum(terms, axis=2, keepdims=True)
     total = total + ops.cast(total <= 0, total.dtype)
     counted = ops.max(members, axis=2, initial=0.0) * ops.max(lower, axis=2, initial=0.0)
