@@ -132,8 +132,8 @@ class Channels:
         digits: (B, L) digits in sorted order, -1 at padding.
         dtype: Of the sums.
         item_gains: (B, L) gains in that order, whose differences weigh the pairs; None where all weigh 1.
-        of_digits: (B, BASE) the gain of all items of a digit, so that counts of them tell the sum of gains; None where
-            they differ.
+        of_digits: (B, GRADES) the gain of all items of a digit, so that counts of them tell the sum of gains; None
+            where they differ.
         weights: (B, L) what the loss of each better item weighs in the slopes; None for 1.
     """
 
@@ -206,8 +206,8 @@ def _across(blocks: Blocks, channels: Tensor, form: GapKernels, term: RankTerm, 
     below = carries.carried(carries.Sums(_moments(channels, from_first)), last, first, of_features, upwards=True)
 
     one, value, slope = (
-        np.outer(powers, decay.weights).reshape(-1).astype(dtype)
-        for powers in (
+        np.outer(coefficients, decay.weights).reshape(-1).astype(dtype)
+        for coefficients in (
             [1, *np.zeros(degree)],
             [0, *form.value.coefficients(dtype, degree)],
             [0, *form.slope.coefficients(dtype, degree)],
