@@ -66,10 +66,6 @@ class Way(NamedTuple):
     fading: Tensor
     length: Tensor
 
-    def each(self, function: Callable[[Tensor], Tensor]) -> "Way":
-        """The way with a function applied to both."""
-        return Way(*map(function, self))
-
     def after(self, held: Sums) -> Sums:
         """What is held at its start, as seen from its end."""
         one = held.one * self.fading
@@ -145,7 +141,7 @@ def _of_block_before(values: Tensor, upwards: bool, of_none: Callable[[Tensor], 
 
 
 def _way(start: End, stop: End, rates: Rates) -> Way:
-    """The ways between two ends, (B, n) or (B, 1) each."""
+    """The ways between two ends, (B, n) each."""
     distances = [
         ops.abs(there - here)[:, :, None, None] for here, there in zip(start.coordinates, stop.coordinates, strict=True)
     ]

@@ -140,7 +140,7 @@ class Channels:
     def __init__(
         self,
         digits: Tensor,
-        dtype: str,
+        dtype: Any,
         item_gains: Tensor | None = None,
         of_digits: Tensor | None = None,
         weights: Tensor | None = None,

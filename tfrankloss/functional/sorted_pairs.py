@@ -9,7 +9,6 @@ different labels log L of them.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -165,12 +164,6 @@ def _put_back(columns: Sequence[Tensor], order: Tensor) -> tuple[Tensor, ...]:
     return tuple(lists.put_back(column, order) for column in columns)
 
 
-def _name(scores: Tensor) -> str:
-    """The name of their dtype."""
-    name: str = keras.backend.standardize_dtype(scores.dtype)
-    return name
-
-
 def _filled(scores: Tensor, mask: Tensor) -> Tensor:
     """Scores with the lowest of their list at padding."""
     lowest = ops.min(ops.where(mask, scores, lists.LARGEST_SCORE), axis=1, keepdims=True, initial=lists.LARGEST_SCORE)
@@ -222,7 +215,7 @@ class GapForm(gap_sums.GapKernels):
             weights: As there.
         """
         blocks = gap_sums.blocks_of(digit.scores, digit.prefixes, *ranking)
-        channels = gap_sums.Channels(digit.digits, _name(digit.scores), item_gains, of_digits, weights)
+        channels = gap_sums.Channels(digit.digits, digit.scores.dtype, item_gains, of_digits, weights)
         value, as_better, as_worse = gap_sums.sums(blocks, channels.values, self, terms)
         losses, slopes = channels.losses(value), channels.slopes(as_better, as_worse)
         return kernels.joined(losses, blocks.length), kernels.joined(slopes, blocks.length)
@@ -230,7 +223,7 @@ class GapForm(gap_sums.GapKernels):
     def weighed_slopes(self, digit: Digit, weights: Tensor) -> Tensor:
         """As in ``SortedForm``."""
         blocks = gap_sums.blocks_of(digit.scores, digit.prefixes)
-        channels = gap_sums.Channels(digit.digits, _name(digit.scores), weights=weights)
+        channels = gap_sums.Channels(digit.digits, digit.scores.dtype, weights=weights)
         slopes = channels.slopes(*gap_sums.sums(blocks, channels.values, self, wanted=("as_better", "as_worse")))
         return kernels.joined(slopes, blocks.length)
 
