@@ -34,6 +34,8 @@ def ours():
         "hinge": tfrankloss.PairwiseHingeLoss(),
         "ApproxNDCG": tfrankloss.ApproxNDCGLoss(),
         "ListMLE": tfrankloss.ListMLELoss(),
+        "ListMLE, Breslow's ties": tfrankloss.ListMLELoss("breslow"),
+        "ListMLE, Efron's ties": tfrankloss.ListMLELoss("efron"),
         "ListMLE, ties by position": tfrankloss.ListMLELoss("position"),
         "ListMLE, random ties": tfrankloss.ListMLELoss("random", seed=0),
         "ListMLE, distinct labels": tfrankloss.ListMLELoss(),

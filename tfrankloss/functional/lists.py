@@ -252,11 +252,8 @@ def descending_places(grades: Tensor, mask: Tensor) -> Tensor:
     """
 
     def by_counting():
-        numbers = ops.where(mask, GRADES - 1 - ops.cast(grades, "int32"), GRADES)
-        is_of = ops.cast(ops.equal(numbers[None], ops.arange(GRADES + 1)[:, None, None]), "float32")
-        sizes = ops.sum(is_of, axis=2, keepdims=True)
-        better = ops.transpose(sums_before(ops.transpose(sizes, (2, 1, 0))), (2, 1, 0))
-        return ops.cast(ops.sum(is_of * (sums_before(is_of) + better), axis=0), "int32")
+        order = GroupOrder(ops.where(mask, GRADES - 1 - grades, GRADES), GRADES + 1)
+        return ops.cast(order.sums_before(ops.ones_like(grades)), "int32")
 
     def by_sorting():
         order = descending_order(grades, mask)
@@ -506,6 +503,56 @@ def _running_totals(totals: Tensor, behind: bool) -> Tensor:
         totals = ops.flip(totals, axis=-1)
     totals = ops.cumsum(ops.concatenate([ops.zeros_like(totals[..., :1]), totals[..., :-1]], axis=-1), axis=-1)
     return ops.flip(totals, axis=-1) if behind else totals
+
+
+class GroupOrder:
+    """Lists (B, L) in the order of few groups of items, which needs no sorting.
+
+    What items of one group add to the sums of others is the same for all items of another group.
+
+    Args:
+        numbers: (B, L) the group of each item, 0, 1, ... in their order.
+        count: Number G of groups.
+    """
+
+    def __init__(self, numbers: Tensor, count: int):
+        groups = ops.cast(ops.arange(count), numbers.dtype)[:, None, None]
+        self._is_of = ops.cast(ops.equal(numbers, groups), numbers.dtype)
+
+    def sums_before(self, values: Tensor, behind: bool = False) -> Tensor:
+        """The sum (B, L) over all items before each one, or behind it, ties in the order of the input."""
+        values = self._is_of * values
+        return self._sums(values, sums_before(values, behind), behind)
+
+    def sums_apart(self, values: Tensor, behind: bool = False) -> Tensor:
+        """The sum (B, L) over all other items of the same group as each one, and those of groups before, or behind."""
+        values = self._is_of * values
+        return self._sums(values, ops.sum(values, axis=2, keepdims=True) - values, behind)
+
+    def ties_before(self, values: Tensor) -> Tensor:
+        """The sum (B, L) over the items of the same group before each one, in the order of the input."""
+        return ops.sum(self._is_of * sums_before(self._is_of * values), axis=0)
+
+    def means(self, values: Tensor, weights: Tensor) -> Tensor:
+        """The sum (B, L) of values over the group of each item over that of weights."""
+        return self.at_items(ratio(self.totals(values), self.totals(weights)))
+
+    def totals(self, values: Tensor) -> Tensor:
+        """The sum (G, B) over each group."""
+        return ops.sum(self._is_of * values, axis=2)
+
+    def further(self, totals: Tensor, behind: bool = False) -> Tensor:
+        """The sum (G, B) of what groups before each one have, or groups behind it."""
+        before = np.tri(ops.shape(totals)[0], k=-1)
+        return ops.matmul(ops.convert_to_tensor(before.T if behind else before, dtype=totals.dtype), totals)
+
+    def at_items(self, totals: Tensor) -> Tensor:
+        """What the group of each item has, (B, L), of (G, B)."""
+        return ops.sum(self._is_of * totals[:, :, None], axis=0)
+
+    def _sums(self, values: Tensor, ties: Tensor, behind: bool) -> Tensor:
+        others = self.further(ops.sum(values, axis=2), behind)
+        return ops.sum(self._is_of * (ties + others[:, :, None]), axis=0)
 
 
 def total(values: Tensor) -> Tensor:

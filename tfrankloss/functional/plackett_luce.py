@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import gains, grade_races, gradients, lists
+from tfrankloss.functional import gains, grade_places, grade_races, lists
 from tfrankloss.functional.races import log_tie_probability
 from tfrankloss.functional.top_places import log_top_places_probability
 
@@ -81,22 +81,29 @@ def list_mle_loss(
     labels, scores, mask = lists.prepare(labels, scores, mask)
     if score_transform == "identity":
         scores = ops.log(ops.where(scores > SMALLEST_RATIO_SCORE, scores, SMALLEST_RATIO_SCORE))
-    if ties in ("random", "position"):
-        if ties == "random":
-            order = _shuffled_order(labels, mask, seed)
-            places = lists.inverse(order)
-        else:
-            places = lists.descending_places(labels, mask)
-            order = lists.inverse(places)
-        return _losses_in_order(scores, mask, order, places, top_k, discount)
+    if ties == "random":
+        order = _shuffled_order(labels, mask, seed)
+        return _losses_in_order(scores, mask, order, lists.inverse(order), top_k, discount)
+
+    def by_sorting():
+        return _losses_by_sorting(labels, scores, mask, ties, top_k, discount)
+
+    is_graded = lists.are_grades(labels)
+    if ties != "exact":
+        centered = lists.centered(scores, mask)
+        return ops.cond(
+            ops.logical_and(is_graded, _is_narrow(centered)),
+            lambda: grade_places.losses(labels, centered, mask, ties, top_k, discount),
+            by_sorting,
+        )
     is_empty = 0 in scores.shape  # Keras takes no maximum of nothing.
     is_double = keras.backend.standardize_dtype(scores.dtype) == "float64"
-    if ties != "exact" or top_k is not None or is_double or is_empty:
-        return _losses_by_sorting(labels, scores, mask, ties, top_k, discount)
+    if top_k is not None or is_double or is_empty:
+        return by_sorting()
     return ops.cond(
-        ops.logical_and(lists.are_grades(labels), ops.shape(scores)[1] <= grade_races.LONGEST),
-        lambda: _losses_by_grade(labels, scores, mask, discount),
-        lambda: _losses_by_sorting(labels, scores, mask, ties, top_k, discount),
+        ops.logical_and(is_graded, ops.shape(scores)[1] <= grade_races.LONGEST),
+        lambda: grade_places.exact_losses(labels, scores, mask, discount),
+        by_sorting,
     )
 
 
@@ -139,57 +146,31 @@ def _sorted_mask(mask: Tensor, scores: Tensor) -> Tensor:
 def _log_shares(scores: Tensor, mask: Tensor) -> Tensor:
     """For sorted items log(sum of exp(score) from each one to the end) - score, (B, L); 0 at padding."""
     scores = lists.centered(scores, mask)
-    lowest = ops.min(scores, initial=0.0)
-    # Beyond this, rounding of centered scores shows in the losses, and exp() of them underflows at some point.
     return ops.cond(
-        lowest > -LARGEST_RANGE,
-        lambda: _log_shares_by_sums(scores, ops.cast(mask, scores.dtype)),
+        _is_narrow(scores),
+        lambda: grade_places.log_shares(scores, ops.cast(mask, scores.dtype)),
         lambda: ops.where(mask, lists.suffix_logsumexp(scores, mask).over(scores), 0.0),
     )
 
 
-def _log_shares_by_sums(scores: Tensor, items: Tensor) -> Tensor:
-    """The same, from sums of exponentials; ``items`` is 0 at padding and 1 elsewhere."""
-
-    # Items are an argument: JAX takes no function with a gradient of its own into a branch if it looks beyond those.
-    @gradients.custom_gradient
-    def losses(scores, items):
-        terms = items * ops.exp(scores)
-        behind = lists.sums_before(terms, behind=True)
-        own = terms + (1 - items)
-
-        def gradient(*args, upstream=None):
-            upstream = items * (args[0] if upstream is None else upstream)
-            slopes = terms * lists.sums_before(upstream / (own + behind)) - upstream * behind / (own + behind)
-            return slopes, ops.zeros_like(items)
-
-        return ops.log1p(behind / own), gradient
-
-    return losses(scores, items)
-
-
-def _losses_by_grade(labels: Tensor, scores: Tensor, mask: Tensor, discount: Any) -> Tensor:
-    """Losses of exact ties where labels are grades: items are not sorted."""
-    numbers = ops.where(mask, labels, float(lists.GRADES))
-    grades = ops.cast(ops.arange(1, lists.GRADES), labels.dtype)[:, None]
-    members = ops.cast(ops.equal(numbers[:, None, :], grades), scores.dtype)
-    losses = -grade_races.log_grade_probabilities(scores, numbers, members)
-    sizes = ops.sum(members, axis=2)
-    if discount is not None:
-        last = ops.flip(ops.cumsum(ops.flip(sizes, axis=1), axis=1), axis=1)[:, :, None]
-        ranks = lists.places(scores)
-        inside = ops.logical_and(ranks > last - sizes[:, :, None], ranks <= last)
-        weights = ops.sum(ops.where(inside, gains.get_discount(discount)(ranks)[:, None, :], 0.0), axis=2)
-        losses = losses * lists.ratio(weights, sizes)
-    return ops.sum(members * lists.ratio(losses, sizes)[:, :, None], axis=1)
+def _is_narrow(scores: Tensor) -> Tensor:
+    """Whether the exponentials of centered scores (B, L) can be summed as they are."""
+    # Beyond this, rounding of centered scores shows in the losses, and exp() of them underflows at some point.
+    return ops.min(scores, initial=0.0) > -LARGEST_RANGE
 
 
 def _losses_by_sorting(
     labels: Tensor, scores: Tensor, mask: Tensor, ties: str, top_k: int | None, discount: Any
 ) -> Tensor:
-    """Losses under the rules that treat a group of equal labels as one."""
+    """Losses under all rules but random ties."""
     order = lists.descending_order(labels, mask)
     places = lists.inverse(order)
+
+    def in_order():
+        return _losses_in_order(scores, mask, order, places, top_k, discount)
+
+    if ties == "position":
+        return in_order()
     sorted_labels, sorted_mask = lists.put_back(labels, places), _sorted_mask(mask, scores)
     same = ops.logical_and(ops.equal(sorted_labels[:, 1:], sorted_labels[:, :-1]), sorted_mask[:, 1:])
 
@@ -200,15 +181,13 @@ def _losses_by_sorting(
         return lists.put_back(ops.where(sorted_mask, losses, 0.0), order, back=places)
 
     # Where all labels differ the rules are one.
-    return ops.cond(ops.any(same), of_groups, lambda: _losses_in_order(scores, mask, order, places, top_k, discount))
+    return ops.cond(ops.any(same), of_groups, in_order)
 
 
 def _place_weights(mask: Tensor, top_k: int | None, discount: Any, dtype: str) -> Tensor:
-    """The weight of each place (B, L): its discount, 0 beyond ``top_k`` and at padding."""
+    """The weight of each place (B, L) of sorted lists."""
     valid = ops.cast(mask, dtype)
-    ranks = lists.places(valid)
-    weights = valid * gains.cutoff(ranks, top_k)
-    return weights if discount is None else weights * gains.get_discount(discount)(ranks)
+    return grade_places.weights_of(lists.places(valid), valid, top_k, discount)
 
 
 def _tied_losses(labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor, ties: str, top_k: int | None) -> Tensor:
