@@ -185,9 +185,10 @@ def test_long_lists_in_float32(grade):
     np.testing.assert_allclose(gradient / largest, slopes / largest, atol=3e-6)
 
 
-def test_grades_and_other_labels_of_long_lists_agree(random):
+@pytest.mark.parametrize("ties", ["exact", "breslow", "efron", "position"])
+def test_grades_and_other_labels_of_long_lists_agree(ties, random):
     """The same discount, padding and lists without ties, with and without sorting."""
-    loss = list_mle(discount="log2")
+    loss = list_mle(ties=ties, discount="log2")
     labels = random.choice([-1.0, 0.0, 1.0, 2.0, 3.0, 4.0], (4, 70)).astype("float32")
     labels[2] = -1
     labels[3, 5:] = -1
@@ -197,6 +198,30 @@ def test_grades_and_other_labels_of_long_lists_agree(random):
     sorted_labels = np.where(labels >= 0, labels * np.float32(1.5), labels)
     for found, expected in zip(graded, values_and_gradient(loss, sorted_labels, scores), strict=True):
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("ties", ["breslow", "efron", "position"])
+@pytest.mark.parametrize("settings", [{}, {"top_k": 9, "discount": "log2"}], ids=str)
+def test_other_rules_for_grades_in_float32(ties, settings, random):
+    """Usual lists, sorted the wrong way and converged ones: no tiny loss beside large scores is lost."""
+    labels = random.choice([-1.0, 0.0, 1.0, 2.0, 3.0, 4.0], (5, 40)).astype("float32")
+    labels[:, :2] = [4, 0]
+    slope = np.array([[0.0], [1.0], [-6.0], [3.0], [7.0]])
+    # One of each of the last: only ties would lose much there.
+    labels[4, 5:], labels[4, :5] = -1, [3, 1, 4, 0, 2]
+    scores = (labels * slope + random.normal(size=labels.shape) / 5).astype("float32")
+    values, gradient = values_and_gradient(list_mle(ties=ties, **settings), labels, scores)
+    for one in range(5):
+        y, s = labels[one][labels[one] >= 0], scores[one][labels[one] >= 0].astype("float64")
+
+        def loss(s, y=y):
+            return references.list_value("ListMLELoss", y, s, ties=ties, **settings)
+
+        np.testing.assert_allclose(values[one], loss(s), rtol=2e-6)
+        # Differences of a converged loss of 1e-3 have fewer digits than it.
+        slopes = central_differences(loss, s)
+        atol = 2e-6 * np.abs(slopes).max()
+        np.testing.assert_allclose(gradient[one][labels[one] >= 0], slopes, atol=atol)
 
 
 def test_smooth_in_the_score_of_one_item():

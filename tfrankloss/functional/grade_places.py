@@ -45,8 +45,9 @@ def losses(labels: Tensor, scores: Tensor, mask: Tensor, ties: str, top_k: int |
     if ties == "efron":
         totals, sizes = order.totals(items * ops.exp(scores)), order.totals(items)
         fractions = lists.ratio(totals, totals + order.further(totals, behind=True))
-        drawn = order.ties_before(items) * order.at_items(lists.ratio(fractions, sizes))
-        result = result + counted * order.means(weights * counted * ops.log1p(-drawn), items)
+        # Behind a whole group, where only padding can be, nothing would be left to draw.
+        drawn = counted * order.ties_before(items) * order.at_items(lists.ratio(fractions, sizes))
+        result = result + counted * order.means(weights * ops.log1p(-drawn), items)
     return result
 
 
