@@ -213,21 +213,24 @@ def _across(blocks: Blocks, channels: Tensor, form: GapKernels, term: RankTerm, 
             [0, *form.slope.coefficients(dtype, degree)],
         )
     )
-    # A better item that stands below loses more than above, or the rest of a bounded loss.
-    rest = one - slope if form.grows else slope
-    of_above = {"value": value if form.grows else one - value, "as_better": rest, "as_worse": slope}
-    of_below = {"value": value, "as_better": slope, "as_worse": rest}
-    total = _seen(from_first, above.one, [of_above[name] for name in wanted])
-    total = total + _seen(from_last, below.one, [of_below[name] for name in wanted])
-    total = ops.split(total, len(wanted), axis=2)
-    if form.grows and "value" in wanted:
-        near = from_last[:, :, :terms], from_first[:, :, :terms]
-        gap = _gaps_across(
-            blocks, channels, near, (first, last), [of_one[:terms] for of_one in of_features], one[:terms]
-        )
-        place = list(wanted).index("value")
-        total[place] = total[place] + gap
-    return total
+    # The slope of a loss that grows is g above the better item and 1 - g below it; the ones are counted apart.
+    with_value, with_slope = "value" in wanted, set(wanted) != {"value"}
+    of_above = with_value * [value if form.grows else one - value] + with_slope * [slope]
+    of_below = with_value * [value] + with_slope * [-slope if form.grows else slope]
+    total = _seen(from_first, above.one, of_above) + _seen(from_last, below.one, of_below)
+    found = dict(zip(["value", "slope"][not with_value :], ops.split(total, len(of_above), axis=2), strict=False))
+    if not form.grows:
+        return [found["value" if name == "value" else "slope"] for name in wanted]
+    weights, of_counts = one[:terms], [of_one[:terms] for of_one in of_features]
+    gap, upper = _gaps_across(
+        blocks, channels, (from_last[:, :, :terms], from_first[:, :, :terms]), (first, last), of_counts, weights
+    )
+    if with_value:
+        found["value"] = found["value"] + gap
+    if with_slope:
+        lower = ops.matmul(below.one[:, :, :, :terms] * weights, from_last[:, :, :terms])
+        found |= {"as_better": upper - found["slope"], "as_worse": lower + found["slope"]}
+    return [found[name] for name in wanted]
 
 
 def _gaps_across(
@@ -237,10 +240,10 @@ def _gaps_across(
     ends: tuple[carries.End, carries.End],
     rates: carries.Rates,
     weights: np.ndarray,
-) -> Tensor:
-    """The sums over the places of the blocks above of the sizes of gaps, for the features of the power 0.
+) -> tuple[Tensor, Tensor]:
+    """The sums over the places of the blocks above of the sizes of gaps, and of 1, for the features of the power 0.
 
-    From block to block they grow by the way between them, so that small gaps keep their digits.
+    From block to block the former grow by the way between them, so that small gaps keep their digits.
     """
     from_last, from_first = features
     way = channels * (blocks.scores - blocks.scores[:, :, -1:])[:, :, None, :]
@@ -249,7 +252,7 @@ def _gaps_across(
     near = ops.concatenate([above.way * weights, above.one * weights], axis=2)
     way, count = ops.split(ops.matmul(near, from_first), 2, axis=2)
     gap = way + (blocks.scores[:, :, :1] - blocks.scores)[:, :, None, :] * count
-    return gap if blocks.temperature == 1 else gap / blocks.temperature
+    return gap if blocks.temperature == 1 else gap / blocks.temperature, count
 
 
 def _features(distances: Sequence[Tensor], rates: Sequence[np.ndarray], counted: Any, factor: Tensor | None) -> Tensor:

@@ -356,11 +356,21 @@ def mean_ranks(labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
 
 def ranking(labels: Tensor, scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Indices (B, L) that sort lists by ``mean_ranks``, and those ranks in sorted order."""
-    # From the last place by descending label to the first one, so that smaller labels come first.
-    by_label = put_back(indices(labels), ops.shape(labels)[1] - 1 - descending_places(labels, mask))
-    order = take(by_label, descending_order(take(scores, by_label), take(mask, by_label)))
-    groups = tie_groups(take(scores, order), take(mask, order), take(labels, order))
-    return order, groups.first + (groups.size - 1) / 2
+    order = descending_order(scores, mask)
+    sorted_scores, sorted_mask = take(scores, order), take(mask, order)
+    tied = ops.logical_and(ops.equal(sorted_scores[:, 1:], sorted_scores[:, :-1]), sorted_mask[:, 1:])
+
+    def by_label():
+        # From the last place by descending label to the first one, so that smaller labels come first.
+        by_label = put_back(indices(labels), ops.shape(labels)[1] - 1 - descending_places(labels, mask))
+        order = take(by_label, descending_order(take(scores, by_label), take(mask, by_label)))
+        groups = tie_groups(take(scores, order), take(mask, order), take(labels, order))
+        return ops.cast(order, "int32"), groups.first + (groups.size - 1) / 2
+
+    def by_score():
+        return ops.cast(order, "int32"), ops.broadcast_to(places(scores), ops.shape(scores))
+
+    return ops.cond(ops.any(tied), by_label, by_score)
 
 
 def _counted_ranks(labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
