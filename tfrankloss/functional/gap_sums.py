@@ -28,8 +28,6 @@ from tfrankloss.functional.lambda_weights import RankTerm
 
 Tensor = Any
 
-# Powers of t between blocks where ranks have a factor of their distance, which itself is no more precise than these.
-DEGREE = 6
 ALL_ALIKE = (RankTerm(),)
 SUMS = ("value", "as_better", "as_worse")
 
@@ -42,11 +40,14 @@ class GapKernels(NamedTuple):
         slope: g, minus the derivative there.
         grows: What the loss is where the better item is below: |d| + f with the derivative g - 1, or, if False, 1 - f
             with the derivative -g.
+        rates: Powers of t that make both kernels between blocks where ranks have a factor of their distance, which
+            itself is no more precise than these.
     """
 
     value: kernels.Kernel
     slope: kernels.Kernel
     grows: bool
+    rates: tuple[float, ...]
 
 
 class Blocks(NamedTuple):
@@ -188,10 +189,10 @@ def _across(blocks: Blocks, channels: Tensor, form: GapKernels, term: RankTerm, 
     by_distance, decay = term.discount is not None, decays.CONSTANT
     if term.discount is not None:
         decay = decays.decay(term.discount, blocks.length if isinstance(blocks.length, int) else 2**20)
-    terms, degree = len(decay.rates), DEGREE if by_distance else kernels.DEGREES[dtype]
-    powers = np.arange(degree + 1) / blocks.temperature
+    terms, few = len(decay.rates), form.rates if by_distance else None
+    powers = np.array([0, *(few or range(1, kernels.DEGREES[dtype] + 1))]) / blocks.temperature
     rates = [powers, decay.rates] if by_distance else [powers]
-    of_features = [np.repeat(powers, terms), np.tile(decay.rates, degree + 1)][: len(rates)]
+    of_features = [np.repeat(powers, terms), np.tile(decay.rates, len(powers))][: len(rates)]
     first, last = blocks.end(0, by_distance), blocks.end(-1, by_distance)
 
     def features(end, place, factor):
@@ -208,9 +209,9 @@ def _across(blocks: Blocks, channels: Tensor, form: GapKernels, term: RankTerm, 
     one, value, slope = (
         np.outer(coefficients, decay.weights).reshape(-1).astype(dtype)
         for coefficients in (
-            [1, *np.zeros(degree)],
-            [0, *form.value.coefficients(dtype, degree)],
-            [0, *form.slope.coefficients(dtype, degree)],
+            [1, *np.zeros(len(powers) - 1)],
+            [0, *form.value.coefficients(dtype, few)],
+            [0, *form.slope.coefficients(dtype, few)],
         )
     )
     # The slope of a loss that grows is g above the better item and 1 - g below it; the ones are counted apart.

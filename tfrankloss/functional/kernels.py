@@ -27,23 +27,39 @@ class Kernel(NamedTuple):
     of_tensor: Callable[[Tensor], Tensor]
     of_array: Callable[[np.ndarray], np.ndarray]
 
-    def coefficients(self, dtype: str, degree: int | None = None) -> np.ndarray:
-        """a_1, ..., a_K of the polynomial a_1 t + ... + a_K t^K that is the function; None for a K that is exact."""
-        return _coefficients(self, dtype, degree or DEGREES[dtype])
+    def coefficients(self, dtype: str, rates: tuple[float, ...] | None = None) -> np.ndarray:
+        """a_1, ..., a_K of the a_1 t^r_1 + ... + a_K t^r_K that is the function.
+
+        Args:
+            dtype: Of the coefficients.
+            rates: r_1, ..., r_K; None for the powers 1, 2, ... with which it is exact.
+        """
+        return _coefficients(self, dtype, rates)
 
 
 @functools.cache
-def _coefficients(kernel: Kernel, dtype: str, degree: int) -> np.ndarray:
+def _coefficients(kernel: Kernel, dtype: str, rates: tuple[float, ...] | None) -> np.ndarray:
     # Interpolating f(t) / t at Chebyshev nodes keeps the relative precision of small t.
-    nodes = (np.cos((np.arange(degree) + 0.5) * np.pi / degree) + 1) / 2
-    values, powers = kernel.of_array(nodes) / nodes, nodes[:, None] ** np.arange(degree)
-    coefficients = np.linalg.solve(powers, values)
+    powers = np.arange(1, DEGREES[dtype] + 1) if rates is None else np.array(rates)
+    count = len(powers) if rates is None else 50 * len(powers)
+    nodes = (np.cos((np.arange(count) + 0.5) * np.pi / count) + 1) / 2
+    parts = nodes[:, None] ** powers / kernel.of_array(nodes)[:, None]
+    emphasis = np.ones((count, 1))
+    if rates is not None:
+        # What was most wrong weighs more in the next round, until the largest error is the least (Lawson's algorithm).
+        for _ in range(60):
+            root = np.sqrt(emphasis)
+            errors = np.abs(parts @ np.linalg.lstsq(root * parts, root, rcond=None)[0] - 1)
+            emphasis = emphasis * (errors / errors.max() + 1e-2)
+            emphasis = emphasis / emphasis.mean()
+    parts, target = np.sqrt(emphasis) * parts, np.sqrt(emphasis)[:, 0]
+    coefficients = np.linalg.lstsq(parts, target, rcond=None)[0]
     # Coefficients alternate in sign and are larger than the function, and all items share their rounding: so each one
     # that is rounded leaves its error to the smaller ones.
-    rounded = np.zeros(degree, dtype)
+    rounded = np.zeros(len(powers), dtype)
     left = list(np.argsort(-np.abs(coefficients)))
     while left:
-        fitted = np.linalg.lstsq(powers[:, left], values - powers @ rounded.astype("float64"), rcond=None)[0]
+        fitted = np.linalg.lstsq(parts[:, left], target - parts @ rounded.astype("float64"), rcond=None)[0]
         rounded[left[0]] = fitted[0]
         left.pop(0)
     return rounded
