@@ -148,12 +148,14 @@ def ordinal_loss(
 
 def cross_entropy(targets: Tensor, scores: Tensor) -> Tensor:
     """Binary cross entropy of targets from 0 to 1 and the sigmoids of scores, without loss of digits at large ones."""
-    return targets * ops.softplus(-scores) + (1 - targets) * ops.softplus(scores)
+    # Of either sign the size of a score and its positive part have the derivatives of that side, at 0 too.
+    is_positive = ops.cast(scores >= 0, scores.dtype)
+    return scores * (is_positive - targets) + ops.log1p(ops.exp(scores * (1 - 2 * is_positive)))
 
 
 def _reduce_items(losses: Tensor, mask: Tensor, item_reduction: str) -> Tensor:
     """``losses`` (B, L) with 0 at padding, as they are or divided by the number of items of their list."""
-    losses = ops.where(mask, losses, 0.0)
+    losses = lists.masked(losses, mask)
     if item_reduction == "sum":
         return losses
     count = ops.sum(ops.cast(mask, losses.dtype), axis=1, keepdims=True)
