@@ -120,31 +120,26 @@ def sum_over_pairs(items: Items, gap_loss: GapLoss, rule: PairRule) -> Tensor:
         rule: Which two are a pair, and its weight.
     """
     items = items._replace(gains=ops.stop_gradient(items.gains), ranks=ops.stop_gradient(items.ranks))
-    if _is_short(items.scores):
-        return closed_form.losses_with_slopes(
-            items.scores,
-            items.mask,
-            lambda scores: _Met(items._replace(scores=scores), gap_loss, rule).losses_and_slopes(),
-            lambda scores, weights: _Met(items._replace(scores=scores), gap_loss, rule).weighed_slopes(weights),
-        )
 
-    @gradients.custom_gradient
-    def losses(scores):
+    def losses_and_slopes(scores):
         moved = items._replace(scores=scores)
+        return _Met(moved, gap_loss, rule).losses_and_slopes() if short else _block_sums(moved, gap_loss, rule)
 
-        def gradient(*args, upstream=None):
-            return _block_slopes(moved, gap_loss, rule, args[0] if upstream is None else upstream)
+    def weighed_slopes(scores, weights):
+        moved = items._replace(scores=scores)
+        if short:
+            return _Met(moved, gap_loss, rule).weighed_slopes(weights)
+        return _block_sums(moved, gap_loss, rule, weights)[1]
 
-        return _block_values(moved, gap_loss, rule), gradient
-
-    return losses(items.scores)
+    short = _is_short(items.scores)
+    return closed_form.losses_with_slopes(items.scores, items.mask, losses_and_slopes, weighed_slopes)
 
 
 def slopes_over_pairs(items: Items, gap_loss: GapLoss, rule: PairRule) -> Tensor:
     """The gradient (B, L) of the sum of ``sum_over_pairs``."""
     if _is_short(items.scores):
         return _Met(items, gap_loss, rule).losses_and_slopes()[1]
-    return _block_slopes(items, gap_loss, rule, ops.ones_like(items.scores))
+    return _block_sums(items, gap_loss, rule)[1]
 
 
 def _is_short(scores: Tensor) -> bool:
@@ -270,31 +265,31 @@ class _Met:
         return of_first * self.gap_loss.gradient(self.gaps) - of_second * self.gap_loss.gradient(-self.gaps)
 
 
-def _block_values(items: Items, gap_loss: GapLoss, rule: PairRule) -> Tensor:
+def _block_sums(
+    items: Items, gap_loss: GapLoss, rule: PairRule, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The losses (B, L), and the gradient (B, L) of their sum, in which they weigh ``weights`` (B, L) or all 1."""
     second = items.columns()
-
-    def of_block(block):
-        first = Items(*block)
-        return ops.sum(rule.weights(first, second) * gap_loss.value(first.scores - second.scores), axis=2)
-
-    return _joined(ops.map(of_block, tuple(map(_rows_in_blocks, items))), items.scores)
-
-
-def _block_slopes(items: Items, gap_loss: GapLoss, rule: PairRule, upstream: Tensor) -> Tensor:
-    second = items.columns()
-    blocks = tuple(map(_rows_in_blocks, (*items, upstream)))
+    blocks = tuple(map(_rows_in_blocks, items if weights is None else (*items, weights)))
 
     def add_block(number, state):
-        of_first, of_second = state
-        *block, of_losses = (ops.take(values, number, axis=0) for values in blocks)
-        first = Items(*block)
-        slopes = rule.weights(first, second) * gap_loss.gradient(first.scores - second.scores) * of_losses
-        of_first = ops.slice_update(of_first, (number, 0, 0), ops.sum(slopes, axis=2)[None])
-        return of_first, of_second + ops.sum(slopes, axis=1)
+        losses, of_first, of_second = state
+        rows = [ops.take(values, number, axis=0) for values in blocks]
+        first = Items(*rows[: len(items)])
+        counted, gaps = rule.weights(first, second), first.scores - second.scores
+        slopes = counted * gap_loss.gradient(gaps)
+        if weights is not None:
+            slopes = slopes * rows[-1]
+        losses, of_first = (
+            ops.slice_update(sums, (number, 0, 0), ops.sum(terms, axis=2)[None])
+            for sums, terms in ((losses, counted * gap_loss.value(gaps)), (of_first, slopes))
+        )
+        return losses, of_first, of_second + ops.sum(slopes, axis=1)
 
-    start = ops.zeros_like(blocks[0][:, :, :, 0]), ops.zeros_like(items.scores)
-    of_first, of_second = ops.fori_loop(0, ops.shape(blocks[0])[0], add_block, start)
-    return _joined(of_first, items.scores) - of_second
+    nothing = ops.zeros_like(blocks[0][:, :, :, 0])
+    start = nothing, nothing, ops.zeros_like(items.scores)
+    losses, of_first, of_second = ops.fori_loop(0, ops.shape(blocks[0])[0], add_block, start)
+    return _joined(losses, items.scores), _joined(of_first, items.scores) - of_second
 
 
 def _rows_in_blocks(values: Tensor) -> Tensor:

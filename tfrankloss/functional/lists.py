@@ -532,12 +532,13 @@ class GroupOrder:
     def sums_before(self, values: Tensor, behind: bool = False) -> Tensor:
         """The sum (B, L) over all items before each one, or behind it, ties in the order of the input."""
         values = self._is_of * values
-        return self._sums(values, sums_before(values, behind), behind)
+        return self._with_further(sums_before(values, behind), ops.sum(values, axis=2), behind)
 
     def sums_apart(self, values: Tensor, behind: bool = False) -> Tensor:
         """The sum (B, L) over all other items of the same group as each one, and those of groups before, or behind."""
         values = self._is_of * values
-        return self._sums(values, ops.sum(values, axis=2, keepdims=True) - values, behind)
+        totals = ops.sum(values, axis=2)
+        return self._with_further(totals[:, :, None] - values, totals, behind)
 
     def ties_before(self, values: Tensor) -> Tensor:
         """The sum (B, L) over the items of the same group before each one, in the order of the input."""
@@ -560,9 +561,8 @@ class GroupOrder:
         """What the group of each item has, (B, L), of (G, B)."""
         return ops.sum(self._is_of * totals[:, :, None], axis=0)
 
-    def _sums(self, values: Tensor, ties: Tensor, behind: bool) -> Tensor:
-        others = self.further(ops.sum(values, axis=2), behind)
-        return ops.sum(self._is_of * (ties + others[:, :, None]), axis=0)
+    def _with_further(self, ties: Tensor, totals: Tensor, behind: bool) -> Tensor:
+        return ops.sum(self._is_of * (ties + self.further(totals, behind)[:, :, None]), axis=0)
 
 
 def total(values: Tensor) -> Tensor:
