@@ -244,24 +244,6 @@ def softmax_terms(values: Tensor, mask: Tensor) -> SoftmaxTerms:
     return SoftmaxTerms(items, largest, centered, exponentials, ops.sum(exponentials, axis=1, keepdims=True))
 
 
-def descending_places(grades: Tensor, mask: Tensor) -> Tensor:
-    """The index (B, L) of each item in its list in descending order of its grade, padding last, ties in input order.
-
-    What ``descending_order`` undoes. Grades of web search, whole numbers from 0 to 4, are counted, in less time than
-    sorting takes.
-    """
-
-    def by_counting():
-        order = GroupOrder(ops.where(mask, GRADES - 1 - grades, GRADES), GRADES + 1)
-        return ops.cast(order.sums_before(ops.ones_like(grades)), "int32")
-
-    def by_sorting():
-        order = descending_order(grades, mask)
-        return inverse(order)
-
-    return ops.cond(are_grades(grades), by_counting, by_sorting)
-
-
 def are_grades(labels: Tensor) -> Tensor:
     """Whether all labels, none of them below 0, are whole numbers below ``GRADES``."""
     return ops.all(ops.logical_and(ops.equal(labels, ops.floor(labels)), labels < GRADES))
@@ -361,8 +343,8 @@ def ranking(labels: Tensor, scores: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
     tied = ops.logical_and(ops.equal(sorted_scores[:, 1:], sorted_scores[:, :-1]), sorted_mask[:, 1:])
 
     def by_label():
-        # From the last place by descending label to the first one, so that smaller labels come first.
-        by_label = put_back(indices(labels), ops.shape(labels)[1] - 1 - descending_places(labels, mask))
+        # Smaller labels first, which equal scores keep.
+        by_label = descending_order(-labels, mask)
         order = take(by_label, descending_order(take(scores, by_label), take(mask, by_label)))
         groups = tie_groups(take(scores, order), take(mask, order), take(labels, order))
         return ops.cast(order, "int32"), groups.first + (groups.size - 1) / 2
