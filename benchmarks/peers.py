@@ -32,7 +32,11 @@ def ours():
         "RankNet": tfrankloss.RankNetLoss(),
         "RankNet + NDCG": tfrankloss.RankNetLoss(lambda_weight=tfrankloss.NDCGLambdaWeight()),
         "hinge": tfrankloss.PairwiseHingeLoss(),
+        "hinge + NDCG": tfrankloss.PairwiseHingeLoss(lambda_weight=tfrankloss.NDCGLambdaWeight()),
+        "soft zero-one": tfrankloss.PairwiseSoftZeroOneLoss(),
+        "pairwise MSE": tfrankloss.PairwiseMSELoss(),
         "ApproxNDCG": tfrankloss.ApproxNDCGLoss(),
+        "ApproxMRR": tfrankloss.ApproxMRRLoss(),
         "ListMLE": tfrankloss.ListMLELoss(),
         "ListMLE, Breslow's ties": tfrankloss.ListMLELoss("breslow"),
         "ListMLE, Efron's ties": tfrankloss.ListMLELoss("efron"),
@@ -40,8 +44,10 @@ def ours():
         "ListMLE, random ties": tfrankloss.ListMLELoss("random", seed=0),
         "ListMLE, distinct labels": tfrankloss.ListMLELoss(),
         "softmax": tfrankloss.SoftmaxLoss(),
+        "softmax + NDCG": tfrankloss.SoftmaxLoss(lambda_weight=tfrankloss.NDCGLambdaWeight()),
         "ListNet": tfrankloss.ListNetLoss(),
         "KL": tfrankloss.KLListwiseLoss(),
+        "sigmoid cross entropy": tfrankloss.SigmoidCrossEntropyLoss(),
     }
 
 
@@ -58,14 +64,20 @@ def tensorflow_ranking():
     tfr = _tensorflow_ranking()
     if tfr is None:
         return {}
-    list_mle, softmax = tfr.losses.ListMLELoss(), tfr.losses.SoftmaxLoss()
+    list_mle, softmax, ndcg = tfr.losses.ListMLELoss(), tfr.losses.SoftmaxLoss(), tfr.losses.NDCGLambdaWeight()
     return {
         "RankNet": tfr.losses.PairwiseLogisticLoss(),
-        "RankNet + NDCG": tfr.losses.PairwiseLogisticLoss(lambda_weight=tfr.losses.NDCGLambdaWeight()),
+        "RankNet + NDCG": tfr.losses.PairwiseLogisticLoss(lambda_weight=ndcg),
         "hinge": tfr.losses.PairwiseHingeLoss(),
+        "hinge + NDCG": tfr.losses.PairwiseHingeLoss(lambda_weight=ndcg),
+        "soft zero-one": tfr.losses.PairwiseSoftZeroOneLoss(),
+        "pairwise MSE": tfr.losses.PairwiseMSELoss(),
         "ApproxNDCG": tfr.losses.ApproxNDCGLoss(),
+        "ApproxMRR": tfr.losses.ApproxMRRLoss(),
         **dict.fromkeys((name for name in ours() if name.startswith("ListMLE")), list_mle),
         **dict.fromkeys(("softmax", "ListNet", "KL"), softmax),
+        "softmax + NDCG": tfr.losses.SoftmaxLoss(lambda_weight=ndcg),
+        "sigmoid cross entropy": tfr.losses.SigmoidCrossEntropyLoss(),
     }
 
 
@@ -78,6 +90,7 @@ def keras_rs():
     return {
         "RankNet": keras_rs.losses.PairwiseLogisticLoss(),
         "hinge": keras_rs.losses.PairwiseHingeLoss(),
+        "soft zero-one": keras_rs.losses.PairwiseSoftZeroOneLoss(),
         **dict.fromkeys(("ListMLE", "ListMLE, distinct labels"), keras_rs.losses.ListMLELoss()),
     }
 
