@@ -12,10 +12,14 @@ pytestmark = pytest.mark.backends
 
 LISTS = {
     "softmax": (tfrankloss.SoftmaxLoss(), 5),
+    "sigmoid": (tfrankloss.SigmoidCrossEntropyLoss(), 5),
     "RankNet": (tfrankloss.RankNetLoss(), 5),
+    "RankNet, all pairs of long lists": (tfrankloss.RankNetLoss(method="dense", pair_reduction="mean"), 300),
     "ListMLE": (tfrankloss.ListMLELoss(), 5),
     "ListMLE of long lists": (tfrankloss.ListMLELoss(), 70),
     "ListMLE by position": (tfrankloss.ListMLELoss("position"), 5),
+    "ListMLE, Breslow": (tfrankloss.ListMLELoss("breslow"), 5),
+    "ListMLE, Efron": (tfrankloss.ListMLELoss("efron"), 5),
     "ApproxNDCG": (tfrankloss.ApproxNDCGLoss(temperature=1.0), 5),
 }
 # Sums that can be differentiated once only, wherever.
@@ -70,7 +74,7 @@ def draw(random, shape):
 @pytest.mark.parametrize("name", LISTS)
 def test_right_or_refused(name, random):
     loss, length = LISTS[name]
-    labels = np.tile(np.float32([[0, 2, 1, 0, 2], [1, 0, 0, 2, 1]]), 14)[:, :length]
+    labels = np.tile(np.float32([[0, 2, 1, 0, 2], [1, 0, 0, 2, 1]]), 60)[:, :length]
     scores, direction = draw(random, labels.shape), draw(random, labels.shape)
     slopes, again = slopes_of(loss, labels)
     with keras.StatelessScope():

@@ -280,15 +280,18 @@ def _block_sums(
         slopes = counted * gap_loss.gradient(gaps)
         if weights is not None:
             slopes = slopes * rows[-1]
+        # What TensorFlow writes into a tensor it cannot differentiate.
+        here = ops.cast(ops.equal(numbers, number), slopes.dtype)
         losses, of_first = (
-            ops.slice_update(sums, (number, 0, 0), ops.sum(terms, axis=2)[None])
+            sums + here * ops.sum(terms, axis=2)
             for sums, terms in ((losses, counted * gap_loss.value(gaps)), (of_first, slopes))
         )
         return losses, of_first, of_second + ops.sum(slopes, axis=1)
 
     nothing = ops.zeros_like(blocks[0][:, :, :, 0])
+    numbers = ops.arange(ops.shape(nothing)[0], dtype="int32")[:, None, None]
     start = nothing, nothing, ops.zeros_like(items.scores)
-    losses, of_first, of_second = ops.fori_loop(0, ops.shape(blocks[0])[0], add_block, start)
+    losses, of_first, of_second = ops.fori_loop(0, ops.shape(nothing)[0], add_block, start)
     return _joined(losses, items.scores), _joined(of_first, items.scores) - of_second
 
 

@@ -219,7 +219,8 @@ def _across(blocks: Blocks, channels: Tensor, form: GapKernels, term: RankTerm, 
     of_above = with_value * [value if form.grows else one - value] + with_slope * [slope]
     of_below = with_value * [value] + with_slope * [-slope if form.grows else slope]
     total = _seen(from_first, above.one, of_above) + _seen(from_last, below.one, of_below)
-    found = dict(zip(["value", "slope"][not with_value :], ops.split(total, len(of_above), axis=2), strict=False))
+    names = with_value * ["value"] + with_slope * ["slope"]
+    found = dict(zip(names, ops.split(total, len(names), axis=2), strict=True))
     if not form.grows:
         return [found["value" if name == "value" else "slope"] for name in wanted]
     weights, of_counts = one[:terms], [of_one[:terms] for of_one in of_features]

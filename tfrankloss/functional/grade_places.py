@@ -6,6 +6,7 @@ before an item, or behind it, are those over whole grades and, within a grade, a
 
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from tfrankloss.functional import gains, grade_races, gradients, lists
@@ -32,7 +33,7 @@ def exact_losses(labels: Tensor, scores: Tensor, mask: Tensor, discount: Any) ->
 def losses(labels: Tensor, scores: Tensor, mask: Tensor, ties: str, top_k: int | None, discount: Any) -> Tensor:
     """Losses (B, L) under the rules "position", "breslow" and "efron", of centered scores that fit their sums."""
     items = ops.cast(mask, scores.dtype)
-    order, weights = lists.GroupOrder(lists.GRADES - 1 - labels, lists.GRADES), items
+    order, weights = _Order(labels), items
     if top_k is not None or discount is not None:
         weights = weights_of(1 + order.sums_before(items), items, top_k, discount)
     if ties == "position":
@@ -71,7 +72,7 @@ def log_shares(scores: Tensor, items: Tensor, grades: Tensor | None = None, all_
     @gradients.custom_gradient
     def of_items(scores, items, *grades):
         if grades:
-            order = lists.GroupOrder(lists.GRADES - 1 - grades[0], lists.GRADES)
+            order = _Order(grades[0])
             sums = order.sums_apart if all_ties else order.sums_before
         else:
             sums = lists.sums_before
@@ -87,3 +88,49 @@ def log_shares(scores: Tensor, items: Tensor, grades: Tensor | None = None, all_
         return ops.log1p(behind / own), gradient
 
     return of_items(scores, items, *(() if grades is None else (grades,)))
+
+
+class _Order:
+    """Items in descending order of their G grades (B, L).
+
+    Values that are summed are 0 at padding, which may have any grade.
+    """
+
+    def __init__(self, grades: Tensor):
+        descending = ops.cast(ops.arange(lists.GRADES - 1, -1, -1), grades.dtype)
+        self._is_of = ops.cast(ops.equal(grades, descending[:, None, None]), grades.dtype)
+
+    def sums_before(self, values: Tensor, behind: bool = False) -> Tensor:
+        """The sum (B, L) over all items before each one, or behind it, ties in the order of the input."""
+        values = self._is_of * values
+        return self._with_further(lists.sums_before(values, behind), ops.sum(values, axis=2), behind)
+
+    def sums_apart(self, values: Tensor, behind: bool = False) -> Tensor:
+        """The sum (B, L) over all other items of the grade of each one, and those of grades before, or behind."""
+        values = self._is_of * values
+        totals = ops.sum(values, axis=2)
+        return self._with_further(totals[:, :, None] - values, totals, behind)
+
+    def ties_before(self, values: Tensor) -> Tensor:
+        """The sum (B, L) over the items of the same grade before each one, in the order of the input."""
+        return ops.sum(self._is_of * lists.sums_before(self._is_of * values), axis=0)
+
+    def means(self, values: Tensor, weights: Tensor) -> Tensor:
+        """The sum (B, L) of values over the grade of each item over that of weights."""
+        return self.at_items(lists.ratio(self.totals(values), self.totals(weights)))
+
+    def totals(self, values: Tensor) -> Tensor:
+        """The sum (G, B) over each grade."""
+        return ops.sum(self._is_of * values, axis=2)
+
+    def further(self, totals: Tensor, behind: bool = False) -> Tensor:
+        """The sum (G, B) of what grades before each one have, or grades behind it."""
+        before = np.tri(lists.GRADES, k=-1)
+        return ops.matmul(ops.convert_to_tensor(before.T if behind else before, dtype=totals.dtype), totals)
+
+    def at_items(self, totals: Tensor) -> Tensor:
+        """What the grade of each item has, (B, L), of (G, B)."""
+        return ops.sum(self._is_of * totals[:, :, None], axis=0)
+
+    def _with_further(self, ties: Tensor, totals: Tensor, behind: bool) -> Tensor:
+        return ops.sum(self._is_of * (ties + self.further(totals, behind)[:, :, None]), axis=0)

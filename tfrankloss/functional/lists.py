@@ -497,56 +497,6 @@ def _running_totals(totals: Tensor, behind: bool) -> Tensor:
     return ops.flip(totals, axis=-1) if behind else totals
 
 
-class GroupOrder:
-    """Lists (B, L) in the order of few groups of items, which needs no sorting.
-
-    What items of one group add to the sums of others is the same for all items of another group.
-
-    Args:
-        numbers: (B, L) the group of each item, 0, 1, ... in their order.
-        count: Number G of groups.
-    """
-
-    def __init__(self, numbers: Tensor, count: int):
-        groups = ops.cast(ops.arange(count), numbers.dtype)[:, None, None]
-        self._is_of = ops.cast(ops.equal(numbers, groups), numbers.dtype)
-
-    def sums_before(self, values: Tensor, behind: bool = False) -> Tensor:
-        """The sum (B, L) over all items before each one, or behind it, ties in the order of the input."""
-        values = self._is_of * values
-        return self._with_further(sums_before(values, behind), ops.sum(values, axis=2), behind)
-
-    def sums_apart(self, values: Tensor, behind: bool = False) -> Tensor:
-        """The sum (B, L) over all other items of the same group as each one, and those of groups before, or behind."""
-        values = self._is_of * values
-        totals = ops.sum(values, axis=2)
-        return self._with_further(totals[:, :, None] - values, totals, behind)
-
-    def ties_before(self, values: Tensor) -> Tensor:
-        """The sum (B, L) over the items of the same group before each one, in the order of the input."""
-        return ops.sum(self._is_of * sums_before(self._is_of * values), axis=0)
-
-    def means(self, values: Tensor, weights: Tensor) -> Tensor:
-        """The sum (B, L) of values over the group of each item over that of weights."""
-        return self.at_items(ratio(self.totals(values), self.totals(weights)))
-
-    def totals(self, values: Tensor) -> Tensor:
-        """The sum (G, B) over each group."""
-        return ops.sum(self._is_of * values, axis=2)
-
-    def further(self, totals: Tensor, behind: bool = False) -> Tensor:
-        """The sum (G, B) of what groups before each one have, or groups behind it."""
-        before = np.tri(ops.shape(totals)[0], k=-1)
-        return ops.matmul(ops.convert_to_tensor(before.T if behind else before, dtype=totals.dtype), totals)
-
-    def at_items(self, totals: Tensor) -> Tensor:
-        """What the group of each item has, (B, L), of (G, B)."""
-        return ops.sum(self._is_of * totals[:, :, None], axis=0)
-
-    def _with_further(self, ties: Tensor, totals: Tensor, behind: bool) -> Tensor:
-        return ops.sum(self._is_of * (ties + self.further(totals, behind)[:, :, None]), axis=0)
-
-
 def total(values: Tensor) -> Tensor:
     """The sum of ``values`` (B, L) over each list, (B,), in blocks of blocks: few of the roundings of a long sum."""
     for _ in range(2):
