@@ -7,7 +7,7 @@ from backend import NAME, values_and_gradient
 from test_sorted_pairs import labels_of, padded, scores_of
 
 import tfrankloss
-from tfrankloss.functional import decays
+from tfrankloss.functional import decays, sorted_pairs
 
 pytestmark = pytest.mark.backends
 
@@ -152,3 +152,15 @@ def test_decays(discount, length):
     found = decays.decay(discount, length)
     assert (found.weights > 0).all() and (found.rates > 0).all()
     np.testing.assert_allclose(found.at(distances), lost, rtol=1e-4)
+
+
+@pytest.mark.skipif(NAME != "tensorflow", reason="NumPy alone")
+@pytest.mark.parametrize("form, bound", [(sorted_pairs.LOGISTIC, 4e-5), (sorted_pairs.SOFT_ZERO_ONE, 2.4e-4)])
+def test_few_rates_make_the_kernels(form, bound):
+    """Relative to the kernels, so that far gaps are as exact as near ones."""
+    t = np.linspace(1e-6, 1, 2001)
+    for kernel in (form.value, form.slope):
+        for rates, most in ((form.rates, bound), (None, 1e-6)):
+            coefficients = kernel.coefficients("float32", rates).astype("float64")
+            found = t[:, None] ** np.array(rates or range(1, len(coefficients) + 1)) @ coefficients
+            np.testing.assert_allclose(found, kernel.of_array(t), rtol=most)
