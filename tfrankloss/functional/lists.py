@@ -183,7 +183,12 @@ def masked_log_softmax(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def cross_entropy(
-    targets: Tensor, values: Tensor, mask: Tensor, log_targets: tuple[Tensor, Tensor] | None = None
+    targets: Tensor,
+    values: Tensor,
+    mask: Tensor,
+    log_targets: tuple[Tensor, Tensor] | None = None,
+    *,
+    anchored: bool = False,
 ) -> Tensor:
     """targets * (log_targets - log softmax of finite values over the items of each list), (B, L).
 
@@ -192,11 +197,12 @@ def cross_entropy(
         values: (B, L) values.
         mask: (B, L) booleans, False at padding.
         log_targets: Finite numbers (B, L), and (B, 1) to be subtracted from them; None for 0.
+        anchored: Whether the softmax is over one more item of each list, of value 0.
     """
 
     @gradients.custom_gradient
     def losses(targets, values, *log_targets):
-        terms = softmax_terms(values, mask)
+        terms = softmax_terms(values, mask, anchored)
         # Large at padding, but finite: targets of 0 make it 0.
         surprise = ops.log(terms.total) - terms.centered
         if log_targets:
@@ -224,6 +230,8 @@ class SoftmaxTerms(NamedTuple):
         centered: (B, L) values minus ``largest``, at padding far below 0, but 0 in a list without items.
         exponentials: (B, L) of them, 0 at padding, but 1 in a list without items.
         total: (B, 1) their sum, at least 1.
+
+    Where they are anchored, ``largest`` and ``total`` count one more item of value 0, and no list is without items.
     """
 
     items: Tensor
@@ -233,15 +241,20 @@ class SoftmaxTerms(NamedTuple):
     total: Tensor
 
 
-def softmax_terms(values: Tensor, mask: Tensor) -> SoftmaxTerms:
-    """The terms of a softmax of finite values over the items of each list (B, L)."""
+def softmax_terms(values: Tensor, mask: Tensor, anchored: bool = False) -> SoftmaxTerms:
+    """The terms of a softmax of finite values over the items of each list (B, L), and a value of 0 if ``anchored``."""
     items = ops.cast(mask, values.dtype)
     lowered = filled(values, items)
     # XLA fuses what follows no longer where there is an initial value; only arrays known to be empty need one.
     largest = ops.max(lowered, axis=1, keepdims=True, initial=LOWEST if 0 in values.shape else None)
+    if anchored:
+        largest = ops.relu(largest)
     centered = lowered - largest
     exponentials = ops.exp(centered)
-    return SoftmaxTerms(items, largest, centered, exponentials, ops.sum(exponentials, axis=1, keepdims=True))
+    total = ops.sum(exponentials, axis=1, keepdims=True)
+    if anchored:
+        total = total + ops.exp(-largest)
+    return SoftmaxTerms(items, largest, centered, exponentials, total)
 
 
 def are_grades(labels: Tensor) -> Tensor:

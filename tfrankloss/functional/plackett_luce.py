@@ -132,18 +132,18 @@ def _losses_in_order(
     scores: Tensor, mask: Tensor, order: Tensor, places: Tensor, top_k: int | None, discount: Any
 ) -> Tensor:
     """Losses of items in an order without ties, given by indices (B, L) that sort lists and their inverse."""
-    sorted_mask = _sorted_mask(mask, scores)
+    sorted_mask = mask_in_order(mask, scores)
     weights = _place_weights(sorted_mask, top_k, discount, scores.dtype)
     sorted_scores = lists.put_back(scores, places, back=order)
-    return lists.put_back(weights * _log_shares(sorted_scores, sorted_mask), order, back=places)
+    return lists.put_back(weights * log_shares(sorted_scores, sorted_mask), order, back=places)
 
 
-def _sorted_mask(mask: Tensor, scores: Tensor) -> Tensor:
+def mask_in_order(mask: Tensor, scores: Tensor) -> Tensor:
     """The mask (B, L) of sorted lists: padding is last."""
     return lists.places(scores) <= ops.sum(ops.cast(mask, scores.dtype), axis=1, keepdims=True)
 
 
-def _log_shares(scores: Tensor, mask: Tensor) -> Tensor:
+def log_shares(scores: Tensor, mask: Tensor) -> Tensor:
     """For sorted items log(sum of exp(score) from each one to the end) - score, (B, L); 0 at padding."""
     scores = lists.centered(scores, mask)
     return ops.cond(
@@ -171,7 +171,7 @@ def _losses_by_sorting(
 
     if ties == "position":
         return in_order()
-    sorted_labels, sorted_mask = lists.put_back(labels, places), _sorted_mask(mask, scores)
+    sorted_labels, sorted_mask = lists.put_back(labels, places), mask_in_order(mask, scores)
     same = ops.logical_and(ops.equal(sorted_labels[:, 1:], sorted_labels[:, :-1]), sorted_mask[:, 1:])
 
     def of_groups():

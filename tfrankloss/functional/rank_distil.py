@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import lists
+from tfrankloss.functional import gains, lists, plackett_luce
 from tfrankloss.functional.gumbel import as_noise, flat, per_draw
 
 Tensor = Any
@@ -55,10 +55,10 @@ def coupled_rank_distil_loss(
     noise = as_noise(noise, scores)
     counted = per_draw(mask, noise)
     order = lists.descending_order(flat(labels[:, None, :] + noise), counted)
-    sorted_scores, counted = lists.take(per_draw(scores, noise), order), lists.take(counted, order)
-    losses = lists.suffix_logsumexp(sorted_scores, counted).over(sorted_scores)
+    sorted_scores = lists.put_back(per_draw(scores, noise), lists.inverse(order), back=order)
+    losses = plackett_luce.log_shares(sorted_scores, plackett_luce.mask_in_order(counted, sorted_scores))
     if top_k is not None:
-        counted = ops.logical_and(counted, lists.places(losses) <= top_k)
-    losses = ops.sum(ops.where(counted, losses, 0.0), axis=1)
+        losses = losses * gains.cutoff(lists.places(losses), top_k)
+    losses = ops.sum(losses, axis=1)
     total = ops.sum(ops.reshape(losses, ops.shape(noise)[:2]), axis=1)
     return lists.share_by_label(total / ops.cast(ops.shape(noise)[1], total.dtype), labels)

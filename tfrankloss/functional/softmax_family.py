@@ -140,17 +140,23 @@ def calibrated_softmax_loss(
     Source: Yan et al., "Scale Calibration of Deep Ranking Models", KDD 2022.
     """
     errors.check_not_negative("virtual_label", virtual_label)
+    check_item_weight(lambda_weight)
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    column = (ops.shape(labels)[0], 1)
-    losses = softmax_loss(
-        ops.concatenate([labels, ops.full(column, virtual_label, dtype=labels.dtype)], axis=1),
-        ops.concatenate([scores, ops.zeros(column, dtype=scores.dtype)], axis=1),
-        ops.concatenate([mask, ops.ones(column, dtype="bool")], axis=1),
-        lambda_weight=lambda_weight,
-    )
+    targets, virtual_target = labels, virtual_label
+    if lambda_weight is not None:
+        column = (ops.shape(labels)[0], 1)
+        gained = lambda_weight.discounted_gains(
+            ops.concatenate([labels, ops.full(column, virtual_label, dtype=labels.dtype)], axis=1),
+            ops.concatenate([scores, ops.zeros(column, dtype=scores.dtype)], axis=1),
+            ops.concatenate([mask, ops.ones(column, dtype="bool")], axis=1),
+        )
+        targets, virtual_target = gained[:, :-1], gained[:, -1:]
+    losses = lists.cross_entropy(targets, scores, mask, anchored=True)
+    if lambda_weight is None and virtual_label == 0:
+        return losses
     items = ops.cast(mask, losses.dtype)
-    count = ops.sum(items, axis=1, keepdims=True)
-    return losses[:, :-1] + items * losses[:, -1:] / ops.maximum(count, 1.0)
+    share = virtual_target / ops.maximum(ops.sum(items, axis=1, keepdims=True), 1.0)
+    return losses + items * (share * ops.softplus(lists.masked_logsumexp(scores, mask)))
 
 
 def unique_softmax_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None) -> Tensor:
