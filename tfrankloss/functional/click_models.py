@@ -95,15 +95,17 @@ def click_em_loss(
     """
     check_click_em(exam_loss_weight, rel_loss_weight)
     labels, scores, mask = lists.prepare(labels, scores, mask, columns=2)
+    is_positive = ops.cast(scores >= 0, scores.dtype)
+    # Of either sign the size of a score and its positive part have the derivatives of that side, at 0 too.
+    near = ops.log1p(ops.exp(scores * (1 - 2 * is_positive)))
     # The log-odds of either side given no click: the likelier the other side, the less likely this one.
-    log_odds = ops.stop_gradient(scores - ops.softplus(ops.flip(scores, axis=2)))
-    clicked = labels[:, :, None] >= 1
-    happened = ops.where(clicked, 1.0, ops.sigmoid(log_odds))
+    log_odds = ops.stop_gradient(scores - ops.flip(scores * is_positive + near, axis=0))
+    clicked = ops.cast(labels >= 1, scores.dtype)
+    happened = clicked + (1 - clicked) * ops.sigmoid(log_odds)
     # 1 minus a probability near 1 would lose the digits that a large score then multiplies.
-    did_not = ops.where(clicked, 0.0, ops.sigmoid(-log_odds))
-    losses = happened * ops.softplus(-scores) + did_not * ops.softplus(scores)
-    losses = exam_loss_weight * losses[:, :, 0] + rel_loss_weight * losses[:, :, 1]
-    return ops.where(mask, losses, 0.0)
+    did_not = (1 - clicked) * ops.sigmoid(-log_odds)
+    losses = scores * (did_not * is_positive - happened * (1 - is_positive)) + near
+    return lists.masked(exam_loss_weight * losses[0] + rel_loss_weight * losses[1], mask)
 
 
 def mixture_em_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, alpha: float = 1.0) -> Tensor:
@@ -152,7 +154,6 @@ def mixture_em_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, 
     """
     errors.check_positive("alpha", alpha)
     labels, scores, mask = lists.prepare(labels, scores, mask, columns=MODELS)
-    losses = ops.where(mask[:, :, None], cross_entropy(labels[:, :, None], scores), 0.0)
-    of_models = ops.sum(losses, axis=1)
-    posterior = ops.stop_gradient(ops.softmax(-alpha * of_models, axis=1))
-    return lists.share_by_label(ops.sum(posterior * of_models, axis=1), labels)
+    of_models = ops.sum(lists.masked(cross_entropy(labels, scores), mask), axis=2)
+    posterior = ops.stop_gradient(ops.softmax(-alpha * of_models, axis=0))
+    return lists.share_by_label(ops.sum(posterior * of_models, axis=0), labels)

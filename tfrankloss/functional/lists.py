@@ -43,7 +43,8 @@ def prepare(
         columns: Scores per item where ``scores`` is (B, L, columns): a number, or a word for any number.
 
     Returns:
-        ``labels`` (B, L) and ``scores`` in the computing dtype, and the boolean ``mask`` (B, L).
+        ``labels`` (B, L) and ``scores`` in the computing dtype, and the boolean ``mask`` (B, L). Scores of several
+        columns are (columns, B, L): few columns beside each other are slow to compute with.
 
     Raises:
         ValueError: If the shapes are not (batch, list_size) and equal as far as they are known.
@@ -51,13 +52,14 @@ def prepare(
     scores = ops.convert_to_tensor(scores)
     labels = ops.convert_to_tensor(labels)
     check_shapes("labels", labels.shape, "scores", scores.shape, columns)
-    scores = ops.cast(scores, computing_dtype(scores.dtype))
-    labels = ops.cast(labels, scores.dtype)
     valid = labels >= 0
     if mask is not None:
         mask = ops.convert_to_tensor(mask, dtype="bool")
         errors.check_same_shape("mask", mask.shape, "scores", scores.shape[:2])
         valid = ops.logical_and(valid, mask)
+    scores = ops.cast(scores, computing_dtype(scores.dtype))
+    scores = scores if columns is None else ops.transpose(scores, (2, 0, 1))
+    labels = ops.cast(labels, scores.dtype)
     return masked(labels, valid), clean(scores, valid), valid
 
 
@@ -70,8 +72,7 @@ def masked(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def clean(scores: Tensor, mask: Tensor) -> Tensor:
-    """Scores (B, L) or (B, L, C) within ``LARGEST_SCORE``, 0 at padding; those beyond it keep their gradient."""
-    mask = mask if len(scores.shape) == 2 else mask[:, :, None]
+    """Scores within ``LARGEST_SCORE``, 0 where ``mask`` (which may broadcast) is False; others keep their gradient."""
 
     @gradients.custom_gradient
     def cleaned(scores):

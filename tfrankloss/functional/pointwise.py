@@ -141,9 +141,9 @@ def ordinal_loss(
     check_ordinal(ordinal_size, use_fraction_label)
     labels, scores, mask = lists.prepare(labels, scores, mask, columns=ordinal_size)
     grades = ops.cast(ops.arange(1, ordinal_size + 1), scores.dtype)
-    surplus = labels[:, :, None] - grades
+    surplus = labels - grades[:, None, None]
     targets = ops.clip(surplus + 1, 0, 1) if use_fraction_label else ops.cast(surplus >= 0, scores.dtype)
-    return ops.where(mask, ops.sum(cross_entropy(targets, scores), axis=2), 0.0)
+    return lists.masked(ops.sum(cross_entropy(targets, scores), axis=0), mask)
 
 
 def cross_entropy(targets: Tensor, scores: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
         """Scores divided by the temperature; from their largest down, where only differences matter."""
         if self.temperature == 1:
             return scores
-        scores = lists.clean(scores, mask)
+        scores = lists.clean(scores, mask if self.score_columns is None else mask[:, :, None])
         # Dividing rounds at the size of the scores, which may dwarf their differences.
         return (lists.centered(scores, mask) if self.shift_invariant else scores) / self.temperature
 
