@@ -1,5 +1,7 @@
 """Smooth ranks and smooth sorting: their limits, ties, padding and digits; gains of large labels."""
 
+import importlib
+
 import numpy as np
 import pytest
 import references
@@ -71,6 +73,27 @@ def test_neural_sort_beside_padding():
     np.testing.assert_allclose(found[:2, 1::2], alone, rtol=1e-6)
     np.testing.assert_array_equal(found[2:], 0)
     np.testing.assert_array_equal(found[:, ::2], 0)
+
+
+@pytest.mark.parametrize("cls", [NeuralSortCrossEntropyLoss, NeuralSortNDCGLoss], ids=lambda cls: cls.__name__)
+def test_neural_sort_of_several_blocks_of_places(cls, random):
+    length, step = 130, 1e-4
+    # The package has a function of that name.
+    at_once = importlib.import_module("tfrankloss.functional.neural_sort").PLACES_AND_ITEMS
+    assert 1 < length**2 / at_once < 3, "two full blocks, and one that is not"
+    labels = random.integers(0, 4, (1, length)).astype("float32")
+    scores = (0.3 * random.normal(size=(1, length))).astype("float32")
+    direction = random.normal(size=length)
+    labels[0, 100:] = -1
+    values, gradient = values_and_gradient(cls(reduction=None), labels, scores)
+
+    def expected(moved):
+        exact = scores[0].astype("float64") + moved * direction
+        return references.list_value(cls.__name__, labels[0, :100], exact[:100])
+
+    np.testing.assert_allclose(values, [expected(0)], rtol=1e-5)
+    slope = (expected(step) - expected(-step)) / (2 * step)
+    assert gradient[0] @ direction == pytest.approx(slope, rel=1e-4)
 
 
 @every_class
