@@ -554,10 +554,9 @@ def lower_logsumexp(labels: Tensor, values: Tensor, mask: Tensor) -> LogSum:
 def _logsumexp_of_lower_grades(labels: Tensor, values: Tensor, mask: Tensor) -> LogSum:
     grades = ops.cast(ops.arange(GRADES), labels.dtype)[:, None, None]
     lower = ops.cast(ops.logical_and(labels < grades, mask), values.dtype)
-    constant = filled(ops.stop_gradient(values), lower)
-    largest = ops.max(constant, axis=2, keepdims=True, initial=LOWEST)
-    # Bounded for items that are not lower, but not where the largest of those that are has a gradient.
-    total = ops.sum(lower * ops.exp(ops.minimum(values - largest, 1.0)), axis=2, keepdims=True)
+    lowered = filled(values, lower)
+    largest = ops.stop_gradient(ops.max(lowered, axis=2, keepdims=True, initial=LOWEST))
+    total = ops.sum(lower * ops.exp(lowered - largest), axis=2, keepdims=True)
     excess = ops.log(total + ops.cast(total <= 0, total.dtype))
     here = ops.cast(ops.equal(labels, grades), values.dtype)
     return LogSum(*(ops.sum(here * part, axis=0) for part in (largest, excess)))
