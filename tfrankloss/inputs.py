@@ -188,7 +188,7 @@ def _densify(y_true: Any, y_pred: Any, sample_weight: Any, label_shape: str = LI
             errors.check_rank(name, value.shape, shape.count(",") + 1, shape)
             _check_row_lengths(name, value, y_pred)
     if _is_ragged(y_pred):
-        _check_columns(y_pred)
+        y_pred = _with_columns_checked(y_pred)
         y_pred = y_pred.to_tensor(default_value=0)
     if _is_ragged(y_true):
         subtopics = [y_true.bounding_shape(2, out_type="int32")] if len(y_true.shape) == 3 else []
@@ -213,18 +213,21 @@ def _check_row_lengths(name: str, value: Any, y_pred: Any) -> None:
         )
 
 
-def _check_columns(y_pred: Any) -> None:
-    """Raise unless all items of ragged scores have equally many of them, also where each item is a row of its own."""
+def _with_columns_checked(y_pred: Any) -> Any:
+    """Ragged scores, of which all items have equally many, also where each item is a row of its own."""
     import tensorflow as tf
 
     if y_pred.ragged_rank < 2:
-        return
+        return y_pred
     lengths = y_pred.values.row_lengths()
     message = "`y_pred` must have equally many scores for every item."
     if not tf.executing_eagerly():
-        tf.debugging.assert_equal(lengths, lengths[:1], message=message)
-    elif len(set(lengths.numpy().tolist())) > 1:
+        # Else what is computed with such scores may fail first, in other words.
+        with tf.control_dependencies([tf.debugging.assert_equal(lengths, lengths[:1], message=message)]):
+            return tf.identity(y_pred)
+    if len(set(lengths.numpy().tolist())) > 1:
         raise ValueError(f"{message} {errors.received('scores per item', sorted(set(lengths.numpy().tolist())))}")
+    return y_pred
 
 
 def _is_ragged(value: Any) -> bool:

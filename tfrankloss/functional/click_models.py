@@ -105,7 +105,9 @@ def click_em_loss(
     # 1 minus a probability near 1 would lose the digits that a large score then multiplies.
     did_not = (1 - clicked) * ops.sigmoid(-log_odds)
     losses = scores * (did_not * is_positive - happened * (1 - is_positive)) + near
-    return lists.masked(exam_loss_weight * losses[0] + rel_loss_weight * losses[1], mask)
+    # The gradient of a product and a sum takes less time than that of two slices.
+    weights = ops.convert_to_tensor([[[exam_loss_weight]], [[rel_loss_weight]]], dtype=losses.dtype)
+    return lists.masked(ops.sum(weights * losses, axis=0), mask)
 
 
 def mixture_em_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, alpha: float = 1.0) -> Tensor:
