@@ -270,7 +270,7 @@ def _sum_over_places(
 
         nothing = ops.zeros_like(scores)
         blocks = (length + height - 1) // height
-        total, *sums = ops.fori_loop(0, blocks, add_block, (nothing[:, 0], nothing, nothing))
+        total, *sums = ops.fori_loop(0, blocks, add_block, (ops.sum(nothing, axis=1), nothing, nothing))
         slopes = ordered.slopes(*sums)
 
         def gradient(*args, upstream=None):
