@@ -45,6 +45,10 @@ def ours():
         "ListMLE, distinct labels": tfrankloss.ListMLELoss(),
         "softmax": tfrankloss.SoftmaxLoss(),
         "softmax + NDCG": tfrankloss.SoftmaxLoss(lambda_weight=tfrankloss.NDCGLambdaWeight()),
+        "calibrated softmax": tfrankloss.CalibratedSoftmaxLoss(),
+        "unique softmax": tfrankloss.UniqueSoftmaxLoss(),
+        "circle": tfrankloss.CircleLoss(),
+        "NeuralSort NDCG": tfrankloss.NeuralSortNDCGLoss(),
         "ListNet": tfrankloss.ListNetLoss(),
         "KL": tfrankloss.KLListwiseLoss(),
         "sigmoid cross entropy": tfrankloss.SigmoidCrossEntropyLoss(),
@@ -57,6 +61,15 @@ def _tensorflow_ranking():
     import tensorflow_ranking_modules
 
     return tensorflow_ranking_modules.load()
+
+
+def _computed_by(name):
+    """A loss of TensorFlow Ranking that it has no Keras class for."""
+    import tensorflow as tf
+
+    loss = getattr(importlib.import_module("tensorflow_ranking.python.losses_impl"), name)(name=name)
+    mean = tf.compat.v1.losses.Reduction.SUM_BY_NONZERO_WEIGHTS
+    return lambda labels, scores: loss.compute(labels, scores, None, mean)
 
 
 def tensorflow_ranking():
@@ -77,6 +90,10 @@ def tensorflow_ranking():
         **dict.fromkeys((name for name in ours() if name.startswith("ListMLE")), list_mle),
         **dict.fromkeys(("softmax", "ListNet", "KL"), softmax),
         "softmax + NDCG": tfr.losses.SoftmaxLoss(lambda_weight=ndcg),
+        "calibrated softmax": tfr.losses.CalibratedSoftmaxLoss(),
+        "unique softmax": tfr.losses.UniqueSoftmaxLoss(),
+        "circle": _computed_by("CircleLoss"),
+        "NeuralSort NDCG": _computed_by("NeuralSortNDCGLoss"),
         "sigmoid cross entropy": tfr.losses.SigmoidCrossEntropyLoss(),
     }
 
