@@ -77,7 +77,8 @@ def neural_sort_ndcg_loss(
     r"""Minus the NDCG of each list in the relaxed order of NeuralSort (PiRank).
 
     For NDCG with graded labels, like ``approx_ndcg_loss``, with smooth places instead of smooth ranks. Tied scores
-    share their places. The loss of a list lies between -1 and 0, and is -1 for a single item with a gain.
+    share their places. The loss of a list lies between -1 and 0, and is -1 for a single item with a gain. Time grows with
+    L squared, memory with L.
 
     .. math:: \ell = -\sum_p d(p) \sum_i P_{pi} g(y_i) / \max_{\text{order}} \sum_i g(y_i) d(r_i)
 
@@ -132,7 +133,7 @@ def neural_sort_cross_entropy_loss(
     r"""Cross entropy between the relaxed orders of labels and of scores, the mean over the places of each list.
 
     For graded labels whose whole order matters. Tied labels share their places evenly, whatever their order in the
-    input; the labels have no temperature.
+    input; the labels have no temperature. Time grows with L squared, memory with L.
 
     .. math:: \ell = -\frac1n \sum_p \sum_i P_{pi}(y) \log P_{pi}(s)
 
