@@ -1,5 +1,6 @@
 """The list primitives against NumPy: order, ties, suffix sums."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -47,6 +48,16 @@ def test_sums_before(length, behind):
     sums = np.cumsum(values, axis=-1)
     expected = sums[..., -1:] - sums if behind else sums - values
     np.testing.assert_array_equal(array(lists.sums_before(ops.convert_to_tensor(values), behind)), expected)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX has float64 only where it is told to")
+@pytest.mark.parametrize("length", [20, 67, 1000])
+def test_sums_before_keep_the_digits_of_float64(length):
+    """A matrix product of Keras is float32 on torch, whatever its factors are."""
+    values = np.random.default_rng(length).random((2, length))
+    sums = array(lists.sums_before(ops.convert_to_tensor(values, dtype="float64")))
+    assert sums.dtype == "float64"
+    np.testing.assert_allclose(sums, np.cumsum(values, axis=-1) - values, rtol=1e-13)
 
 
 @pytest.mark.parametrize("k", [None, 4])

@@ -230,7 +230,7 @@ def _across(blocks: Blocks, channels: Tensor, form: GapKernels, term: RankTerm, 
     if with_value:
         found["value"] = found["value"] + gap
     if with_slope:
-        lower = ops.matmul(below.one[:, :, :, :terms] * weights, from_last[:, :, :terms])
+        lower = lists.product(below.one[:, :, :, :terms] * weights, from_last[:, :, :terms])
         found |= {"as_better": upper - found["slope"], "as_worse": lower + found["slope"]}
     return [found[name] for name in wanted]
 
@@ -252,7 +252,7 @@ def _gaps_across(
     held = carries.Sums(_moments(channels, from_last), _moments(way, from_last))
     above = carries.carried(held, *ends, rates)
     near = ops.concatenate([above.way * weights, above.one * weights], axis=2)
-    way, count = ops.split(ops.matmul(near, from_first), 2, axis=2)
+    way, count = ops.split(lists.product(near, from_first), 2, axis=2)
     gap = way + (blocks.scores[:, :, :1] - blocks.scores)[:, :, None, :] * count
     return gap if blocks.temperature == 1 else gap / blocks.temperature, count
 
@@ -291,7 +291,7 @@ def _seen(features: Tensor, moments: Tensor, coefficients: Sequence[np.ndarray])
     """What moments (B, n, C, F), times each of R coefficients (F,), add up to at places: (B, n, R C, T)."""
     batch, blocks, channels, count = ops.shape(moments)
     moments = moments[:, :, None] * np.stack(coefficients)[:, None, :]
-    return ops.matmul(ops.reshape(moments, (batch, blocks, len(coefficients) * channels, count)), features)
+    return lists.product(ops.reshape(moments, (batch, blocks, len(coefficients) * channels, count)), features)
 
 
 def _inside(
@@ -330,7 +330,7 @@ def _inside(
     products = {
         "value": lambda: ops.einsum("bnci,bnji->bncj", channels, values),
         "as_better": lambda: ops.einsum("bnci,bnji->bncj", channels, slopes),
-        "as_worse": lambda: ops.matmul(channels, slopes),
+        "as_worse": lambda: lists.product(channels, slopes),
     }
     return [products[name]() for name in wanted]
 

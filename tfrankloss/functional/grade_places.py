@@ -126,7 +126,7 @@ class _Order:
     def further(self, totals: Tensor, behind: bool = False) -> Tensor:
         """The sum (G, B) of what grades before each one have, or grades behind it."""
         before = np.tri(lists.GRADES, k=-1)
-        return ops.matmul(ops.convert_to_tensor(before.T if behind else before, dtype=totals.dtype), totals)
+        return lists.product(ops.convert_to_tensor(before.T if behind else before, dtype=totals.dtype), totals)
 
     def at_items(self, totals: Tensor) -> Tensor:
         """What the grade of each item has, (B, L), of (G, B)."""

@@ -98,7 +98,7 @@ def sums_above(runs: Tensor | None, weights: Tensor, below: bool = False) -> Ten
     across = across[:, :, None, :, 0] * same[:, :, entering, :, None]
     pairs = np.tri(inside.shape[2], k=-1)
     pairs = ops.convert_to_tensor(pairs.T if below else pairs, dtype=weights.dtype)
-    return joined(ops.matmul(same * pairs, inside) + across, length)
+    return joined(lists.product(same * pairs, inside) + across, length)
 
 
 def cut(values: Tensor, repeat_last: bool = False) -> Tensor:

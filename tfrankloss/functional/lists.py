@@ -488,13 +488,18 @@ def suffix_logsumexp(values: Tensor, mask: Tensor) -> LogSum:
     return LogSum(*(ops.reshape(part, (batch, -1))[:, :length] for part in (largest, excess)))
 
 
+def product(first: Tensor, second: Tensor) -> Tensor:
+    """The matrix product, in float64 where the factors are: that of Keras goes through float32 on torch."""
+    return first @ second
+
+
 def sums_before(values: Tensor, behind: bool = False) -> Tensor:
     """The sum (..., L) of all values of a list before each place, or behind it; nothing is subtracted."""
     *outer, length = ops.shape(values)
     blocks = _in_blocks(values, 0.0)
     size = blocks.shape[-1]
     before = np.triu(np.ones((size, size)), k=1)
-    inside = ops.matmul(blocks, ops.convert_to_tensor(before.T if behind else before, dtype=values.dtype))
+    inside = product(blocks, ops.convert_to_tensor(before.T if behind else before, dtype=values.dtype))
     if size == values.shape[-1]:
         return ops.reshape(inside, ops.shape(values))
     totals = _running_totals(ops.sum(blocks, axis=-1), behind)

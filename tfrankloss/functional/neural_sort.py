@@ -77,8 +77,8 @@ def neural_sort_ndcg_loss(
     r"""Minus the NDCG of each list in the relaxed order of NeuralSort (PiRank).
 
     For NDCG with graded labels, like ``approx_ndcg_loss``, with smooth places instead of smooth ranks. Tied scores
-    share their places. The loss of a list lies between -1 and 0, and is -1 for a single item with a gain. Time grows with
-    L squared, memory with L.
+    share their places. The loss of a list lies between -1 and 0, and is -1 for a single item with a gain. Time grows
+    with L squared, memory with L.
 
     .. math:: \ell = -\sum_p d(p) \sum_i P_{pi} g(y_i) / \max_{\text{order}} \sum_i g(y_i) d(r_i)
 

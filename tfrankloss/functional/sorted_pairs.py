@@ -46,7 +46,7 @@ class Digit(NamedTuple):
         """(B, L, BASE) three times: 1 at the digit of each item, at those below it, at those above it, 0 at padding."""
         own = ops.one_hot(self.digits, BASE, dtype=self.scores.dtype)
         below = np.tri(BASE, k=-1)
-        worse, better = (ops.matmul(own, ops.convert_to_tensor(pairs, own.dtype)) for pairs in (below, below.T))
+        worse, better = (lists.product(own, ops.convert_to_tensor(pairs, own.dtype)) for pairs in (below, below.T))
         return own, worse, better
 
 
