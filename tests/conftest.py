@@ -1,5 +1,6 @@
 """What every test needs before TensorFlow or Keras is imported, and how many examples the laws are tried on."""
 
+import itertools
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -36,6 +37,19 @@ hypothesis.settings.register_profile(
 )
 for sweep, examples in SWEEPS.items():
     hypothesis.settings.register_profile(sweep, max_examples=examples, print_blob=True, **COMMON)
+
+
+# JAX maps some 14 pieces of memory for each function it compiles, and the kernel allows a process 65,530: beyond these
+# its compiler crashes. Of so many tests the functions stay below.
+TESTS_PER_CACHE = 200
+tests_done = itertools.count(1)
+
+
+def pytest_runtest_teardown():
+    if keras.backend.backend() == "jax" and next(tests_done) % TESTS_PER_CACHE == 0:
+        import jax
+
+        jax.clear_caches()
 
 
 def pytest_addoption(parser):
