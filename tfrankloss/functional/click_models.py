@@ -11,7 +11,7 @@ from keras import ops
 
 from tfrankloss import errors
 from tfrankloss.functional import lists
-from tfrankloss.functional.pointwise import cross_entropy
+from tfrankloss.functional.pointwise import cross_entropy, softplus_parts
 
 Tensor = Any
 
@@ -95,16 +95,14 @@ def click_em_loss(
     """
     check_click_em(exam_loss_weight, rel_loss_weight)
     labels, scores, mask = lists.prepare(labels, scores, mask, columns=2)
-    is_positive = ops.cast(scores >= 0, scores.dtype)
-    # Of either sign the size of a score and its positive part have the derivatives of that side, at 0 too.
-    near = ops.log1p(ops.exp(scores * (1 - 2 * is_positive)))
+    is_positive, rest = softplus_parts(scores)
     # The log-odds of either side given no click: the likelier the other side, the less likely this one.
-    log_odds = ops.stop_gradient(scores - ops.flip(scores * is_positive + near, axis=0))
+    log_odds = ops.stop_gradient(scores - ops.flip(scores * is_positive + rest, axis=0))
     clicked = ops.cast(labels >= 1, scores.dtype)
     happened = clicked + (1 - clicked) * ops.sigmoid(log_odds)
     # 1 minus a probability near 1 would lose the digits that a large score then multiplies.
     did_not = (1 - clicked) * ops.sigmoid(-log_odds)
-    losses = scores * (did_not * is_positive - happened * (1 - is_positive)) + near
+    losses = scores * (did_not * is_positive - happened * (1 - is_positive)) + rest
     # The gradient of a product and a sum takes less time than that of two slices.
     weights = ops.convert_to_tensor([[[exam_loss_weight]], [[rel_loss_weight]]], dtype=losses.dtype)
     return lists.masked(ops.sum(weights * losses, axis=0), mask)

@@ -148,9 +148,15 @@ def ordinal_loss(
 
 def cross_entropy(targets: Tensor, scores: Tensor) -> Tensor:
     """Binary cross entropy of targets from 0 to 1 and the sigmoids of scores, without loss of digits at large ones."""
+    is_positive, rest = softplus_parts(scores)
+    return scores * (is_positive - targets) + rest
+
+
+def softplus_parts(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """softplus(s) as s * the first + the second; softplus(-s) is s * (the first - 1) + the second."""
     # Of either sign the size of a score and its positive part have the derivatives of that side, at 0 too.
     is_positive = ops.cast(scores >= 0, scores.dtype)
-    return scores * (is_positive - targets) + ops.log1p(ops.exp(scores * (1 - 2 * is_positive)))
+    return is_positive, ops.log1p(ops.exp(scores * (1 - 2 * is_positive)))
 
 
 def _reduce_items(losses: Tensor, mask: Tensor, item_reduction: str) -> Tensor:
