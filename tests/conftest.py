@@ -6,6 +6,8 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # TensorFlow Ranking's modules are written for Keras 2; Keras 3, imported as `keras`, is not touched by this.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+# Tests run side by side: threads of NumPy's own would wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis
 import keras
