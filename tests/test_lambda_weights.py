@@ -9,7 +9,7 @@ from backend import to_numpy, values_and_gradient
 from keras import ops
 
 from tfrankloss import ListMLELoss, PairwiseHingeLoss, RankNetLoss, functional, losses
-from tfrankloss.functional import lists
+from tfrankloss.functional import gains, lists
 from tfrankloss.functional.lambda_weights import RankedItems, ranked_items
 
 pytestmark = pytest.mark.backends
@@ -46,6 +46,14 @@ def test_golden(weight, golden):
     """Figures of TensorFlow Ranking 0.5.5, whose values are sums over the list divided by its length."""
     loss = RankNetLoss(lambda_weight=weight)(GOLDEN_LABELS, GOLDEN_SCORES)
     assert float(loss) == pytest.approx(3 * golden, rel=2e-6)
+
+
+@pytest.mark.parametrize("discount", ["log2", "reciprocal"])
+def test_steps_of_discounts_keep_their_digits(discount):
+    ranks = np.float64([1, 2, 10, 1000, 1e6])
+    function = {"log2": lambda ranks: 1 / np.log2(1 + ranks), "reciprocal": lambda ranks: 1 / ranks}[discount]
+    found = to_numpy(gains.discount_step(gains.get_discount(discount), ops.convert_to_tensor(ranks, "float32")))
+    np.testing.assert_allclose(found, function(ranks) - function(ranks + 1), rtol=1e-6)
 
 
 def test_lambda_rank_by_hand():

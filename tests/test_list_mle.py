@@ -248,6 +248,30 @@ def test_all_rules_agree_without_ties(ties, settings, random):
     np.testing.assert_allclose(other[1], exact[1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("ties", ["exact", "breslow", "efron", "position"])
+@pytest.mark.parametrize("length", [20, 200, 300])
+def test_a_score_that_is_no_number_spoils_its_own_list_alone(ties, length, random):
+    labels = random.integers(0, 5, (2, length)).astype("float32")
+    scores = random.normal(size=(2, length)).astype("float32")
+    expected, _ = values_and_gradient(list_mle(ties=ties), labels, scores)
+    scores[0, 5] = np.nan
+    values, gradient = values_and_gradient(list_mle(ties=ties), labels, scores)
+    assert np.isnan(values[0])
+    np.testing.assert_allclose(values[1], expected[1], rtol=1e-6)
+    assert np.isfinite(gradient[1]).all()
+
+
+@pytest.mark.skipif(NAME != "tensorflow", reason="about TensorFlow's graphs alone")
+@pytest.mark.parametrize("ties", ["exact", "breslow", "efron", "position"])
+def test_a_batch_of_no_lists_in_a_graph_of_unknown_shapes(ties):
+    import tensorflow as tf
+
+    shapes = [tf.TensorSpec((None, None))] * 2
+    run = tf.function(lambda y_true, y_pred: list_mle(ties=ties)(y_true, y_pred), input_signature=shapes)
+    assert run(tf.zeros((2, 10)), tf.zeros((2, 10))).shape == (2,)
+    assert run(tf.zeros((0, 10)), tf.zeros((0, 10))).shape == (0,)
+
+
 @pytest.mark.parametrize("ties", ["exact", "breslow", "efron"])
 def test_the_order_within_the_lowest_group_is_free(ties, random):
     labels, scores = np.float32([[1, 0, 0, 0]]), np.float32([random.normal(size=4)])

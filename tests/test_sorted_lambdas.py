@@ -87,6 +87,20 @@ def test_binary_pairs_of_graded_gains(random):
     np.testing.assert_allclose(found[1], expected[1], atol=1e-4 * np.abs(expected[1]).max())
 
 
+@pytest.mark.parametrize(
+    "weight", [tfrankloss.MRRLambdaWeight(threshold=1.0), tfrankloss.PrecisionLambdaWeight(k=5)], ids=repr
+)
+def test_pairs_of_one_gain_leave_nothing(weight, random):
+    """Not even the rounding of what is added up and taken off again."""
+    labels = np.tile(np.arange(1, 31, dtype="float32"), 3)[None]
+    scores = scores_of("wide", random, labels)
+    values, slopes = by_each(("sorted",), weight, labels, scores)[0]
+    np.testing.assert_array_equal(values, 0)
+    np.testing.assert_array_equal(slopes, 0)
+    labels[0, ::3] = 0
+    check(tfrankloss.RankNetLoss, weight, labels, scores)
+
+
 @pytest.mark.parametrize("length", [1, 33, 500])
 def test_lengths(length, random):
     labels = padded(labels_of("grades", random, (4, length)), random)

@@ -142,6 +142,12 @@ def test_light_items_below_heavy_ones(lower, random):
     check(HINGE, labels, scores, weights)
 
 
+@every_form
+def test_lists_of_no_items(form):
+    values, _ = values_and_gradient(LOSSES[form[0]], np.zeros((2, 0), "float32"), np.zeros((2, 0), "float32"))
+    np.testing.assert_array_equal(values, [0, 0])
+
+
 @pytest.mark.parametrize("margin", [0.25, 3.0])
 def test_margins(margin, random):
     labels = padded(labels_of("grades", random, (3, 100)), random)

@@ -43,6 +43,16 @@ def reciprocal_discount(ranks: Tensor) -> Tensor:
     return 1 / ranks
 
 
+def discount_step(discount: Transform, ranks: Tensor) -> Tensor:
+    """discount(r) - discount(r + 1) at ranks r; of far ranks, too, the named discounts keep all their digits."""
+    if discount is reciprocal_discount:
+        return 1 / (ranks * (ranks + 1))
+    if discount is log2_discount:
+        log, step = ops.log(1 + ranks), ops.log1p(1 / (1 + ranks))
+        return math.log(2) * step / (log * (log + step))
+    return discount(ranks) - discount(ranks + 1)
+
+
 GAINS: dict[str, Transform] = {"exponential": exponential_gain, "linear": linear_gain}
 DISCOUNTS: dict[str, Transform] = {"log2": log2_discount, "reciprocal": reciprocal_discount}
 

@@ -349,6 +349,4 @@ def _factors(term: RankTerm, ranks: Any, is_above: Tensor) -> Tensor:
 
 def _lost(steps: Tensor, discount: str) -> Tensor:
     """d(n) - d(n + 1) at rank distances n = ``steps`` (B, n, T, T) of at least 1, anything finite elsewhere."""
-    function = gains.DISCOUNTS[discount]
-    steps = ops.maximum(steps, 1.0)
-    return function(steps) - function(steps + 1)
+    return gains.discount_step(gains.DISCOUNTS[discount], ops.maximum(steps, 1.0))

@@ -14,7 +14,7 @@ from keras import ops
 
 from tfrankloss import errors
 from tfrankloss.functional import lists
-from tfrankloss.functional.gains import DISCOUNTS, cutoff
+from tfrankloss.functional.gains import DISCOUNTS, cutoff, discount_step
 from tfrankloss.functional.gains import Transform as Discount
 
 Tensor = Any
@@ -130,7 +130,7 @@ def rank_distance_factor(first: Tensor, second: Tensor, discount: Discount, k: i
     distance = ops.abs(first - second)
     is_apart = ops.cast(distance > 0, distance.dtype)
     apart = distance + (1.0 - is_apart)
-    factor = is_apart * ops.abs(discount(apart) - discount(apart + 1))
+    factor = is_apart * ops.abs(discount_step(discount, apart))
     return factor if k is None else factor * _reaches(first, second, k)
 
 

@@ -48,7 +48,7 @@ def by_sorting(
     method: str, length: int | None, *, ties: str = "skip", lambda_weight: Any = None, of_kernels: bool = True
 ) -> bool:
     """Whether ``method`` sorts lists of this static length, or of any where it is None."""
-    if not _is_sortable(ties, lambda_weight, of_kernels):
+    if length == 0 or not _is_sortable(ties, lambda_weight, of_kernels):
         return False
     return method == "sorted" or (method == "auto" and (length is None or length > lists.SHORT))
 
@@ -155,10 +155,13 @@ def sorting(
 
         return unweighed
 
+    # What weighs 0 is left out rather than subtracted, which would leave a rest of rounding.
+    grades = lambda_weight.grades(compared) if compared is labels and hasattr(lambda_weight, "grades") else compared
+
     def weighed(scores, weights=None):
         ranking = lists.ranking(labels, scores, mask)
         item_gains = lambda_weight.item_gains(labels, mask)
         terms = _rank_terms(lambda_weight) or ()
-        return sorted_lambdas.losses_and_slopes(compared, scores, mask, item_gains, ranking, terms, of_kernels, weights)
+        return sorted_lambdas.losses_and_slopes(grades, scores, mask, item_gains, ranking, terms, of_kernels, weights)
 
     return weighed

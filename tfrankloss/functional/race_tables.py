@@ -83,7 +83,8 @@ class TabledSums:
         inside = is_slow * ops.exp(slow) + (1 - is_slow) * (position - start)
         # Powers of the place of an item in its bin, 0 where not counted.
         self._basis = powers(2 * inside - 1, ops.sum(members, axis=1))
-        self._bins = ops.reshape(places * table.bins + ops.cast(start + 1, "int32"), (-1,))
+        bins = _index(start + 1, table.bins)
+        self._bins = ops.reshape(places * table.bins + bins, (-1,))
         sums = ops.segment_sum(ops.reshape(self._basis, (-1, POWERS)), self._bins, num_segments=count * table.bins)
         matrix = ops.convert_to_tensor(table.matrix, dtype=sums.dtype)
         # The coefficients of the sums and of their derivatives in each panel.
@@ -105,7 +106,7 @@ class TabledSums:
         panel = ops.clip(ops.floor(times) - EARLIEST, 0.0, panels - 1.0)
         self._inside = 2 * (times - EARLIEST - panel) - 1
         first = panels * ops.arange(self._batch * self._groups, dtype="int32")[:, None]
-        self._panel = ops.cast(panel, "int32") + first
+        self._panel = _index(panel, panels) + first
         coefficients = ops.take(ops.reshape(self._panels, (-1, 2 * POWERS)), self._panel, axis=0)
         terms = powers(self._inside)
         arrived, late = (ops.sum(part * terms, axis=-1) for part in ops.split(coefficients, 2, axis=-1))
@@ -124,7 +125,13 @@ class TabledSums:
         return ops.sum(ops.reshape(coefficients, ops.shape(self._basis)) * self._basis, axis=-1)
 
     def _of_groups(self, values: Tensor) -> Tensor:
-        return ops.reshape(values, (self._batch, self._groups, -1))
+        # TensorFlow infers a wrong size where there are no lists.
+        return ops.reshape(values, (self._batch, self._groups, values.shape[-1]))
+
+
+def _index(numbers: Tensor, count: int) -> Tensor:
+    """Whole numbers below ``count`` as integers, those that are NaN as any that is an index."""
+    return ops.clip(ops.cast(numbers, "int32"), 0, count - 1)
 
 
 def powers(values: Tensor, first: Tensor | None = None) -> Tensor:

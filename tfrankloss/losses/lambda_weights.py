@@ -45,6 +45,10 @@ class LambdaWeight(abc.ABC):
     def item_gains(self, labels: Tensor, mask: Tensor) -> Tensor:
         """What each item is worth, (B, L)."""
 
+    def grades(self, labels: Tensor) -> Tensor:
+        """Labels (B, L) as far as their order tells gains apart: those of one gain are the same where that is known."""
+        return labels
+
     @abc.abstractmethod
     def rank_factor(self, first: Tensor, second: Tensor) -> Tensor:
         """What the ranks of two items add, in the shape to which they broadcast."""
@@ -131,6 +135,9 @@ class PrecisionLambdaWeight(LambdaWeight):
         super().__init__(k=k, threshold=threshold)
 
     def item_gains(self, labels: Tensor, mask: Tensor) -> Tensor:
+        return self.grades(labels)
+
+    def grades(self, labels: Tensor) -> Tensor:
         return gain_forms.binary_gain(labels, self.settings["threshold"])
 
     def rank_factor(self, first: Tensor, second: Tensor) -> Tensor:
@@ -305,6 +312,9 @@ class MRRLambdaWeight(_MixedLambdaWeight):
             threshold=threshold,
         )
         self._separable = "reciprocal"
+
+    def grades(self, labels: Tensor) -> Tensor:
+        return self._gain(labels)
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
