@@ -87,6 +87,13 @@ def test_binary_pairs_of_graded_gains(random):
     np.testing.assert_allclose(found[1], expected[1], atol=1e-4 * np.abs(expected[1]).max())
 
 
+def test_few_rates_of_equal_scores(random):
+    """Where the kernels of the soft zero-one loss are furthest off."""
+    labels = padded(labels_of("grades", random, (2, LENGTH)), random)
+    scores = scores_of("equal", random, labels)
+    check(LOSSES["zero-one"], NDCG, labels, scores, of_values=2e-4, of_slopes=3e-4)
+
+
 @pytest.mark.parametrize(
     "weight", [tfrankloss.MRRLambdaWeight(threshold=1.0), tfrankloss.PrecisionLambdaWeight(k=5)], ids=repr
 )
