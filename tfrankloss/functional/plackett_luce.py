@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import gains, grade_places, grade_races, lists
+from tfrankloss.functional import gains, grade_places, grade_races, lists, shuffles
 from tfrankloss.functional.races import log_tie_probability
 from tfrankloss.functional.top_places import log_top_places_probability
 
@@ -82,8 +82,7 @@ def list_mle_loss(
     if score_transform == "identity":
         scores = ops.log(ops.where(scores > SMALLEST_RATIO_SCORE, scores, SMALLEST_RATIO_SCORE))
     if ties == "random":
-        order = _shuffled_order(labels, mask, seed)
-        return _losses_in_order(scores, mask, order, lists.inverse(order), top_k, discount)
+        return _losses_in_order(scores, mask, *_shuffled_order(labels, mask, seed), top_k, discount)
 
     def by_sorting():
         return _losses_by_sorting(labels, scores, mask, ties, top_k, discount)
@@ -116,16 +115,35 @@ def check_list_mle(ties: Any, top_k: Any, discount: Any, score_transform: Any) -
     errors.check_choice("score_transform", score_transform, SCORE_TRANSFORMS)
 
 
-def _shuffled_order(labels: Tensor, mask: Tensor, seed: Any) -> Tensor:
-    """Indices (B, L) that sort lists by descending label, ties in a random order of their own in each list."""
-    draws = keras.random.uniform(ops.shape(labels), seed=seed, dtype=labels.dtype)
+def _shuffled_order(labels: Tensor, mask: Tensor, seed: Any) -> tuple[Tensor, Tensor]:
+    """Indices (B, L) that sort lists by descending label, and their inverse.
+
+    Ties are in a random order of their own in each list.
+    """
+    if lists.is_short(labels) or labels.shape[1] is None:
+        # Sorting takes less time in the former, and in the latter nothing says how many slots there are.
+        draws = keras.random.uniform(ops.shape(labels), seed=seed, dtype=labels.dtype)
+        order = ops.cond(
+            lists.are_grades(labels),
+            # Draws below 1 never change the order of whole numbers; beside large ones they would lose their digits.
+            lambda: lists.descending_order(labels - draws, mask),
+            lambda: _order_after(ops.argsort(draws, axis=1), labels, mask),
+        )
+        return order, lists.inverse(order)
+    slots = shuffles.slots(ops.shape(labels), seed)
 
     def of_others():
-        shuffled = ops.argsort(draws, axis=1)
-        return lists.take(shuffled, lists.descending_order(lists.take(labels, shuffled), lists.take(mask, shuffled)))
+        shuffled = shuffles.order_of_grades(ops.zeros_like(labels), ops.ones_like(mask), slots)
+        return ops.cast(_order_after(shuffled, labels, mask), "int32")
 
-    # Draws below 1 never change the order of whole numbers; beside large ones they would lose their digits.
-    return ops.cond(lists.are_grades(labels), lambda: lists.descending_order(labels - draws, mask), of_others)
+    order = ops.cond(lists.are_grades(labels), lambda: shuffles.order_of_grades(labels, mask, slots), of_others)
+    return order, lists.inverse(order)
+
+
+def _order_after(shuffled: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """Indices (B, L) that sort lists by descending label, ties as they stand after the shuffle by other indices."""
+    order = lists.descending_order(lists.take(labels, shuffled), lists.take(mask, shuffled))
+    return lists.take(shuffled, order)
 
 
 def _losses_in_order(
