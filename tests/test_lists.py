@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tfrankloss.functional import gains, lists, meetings
+from tfrankloss.functional import gains, lists, log_sums, meetings
 
 pytestmark = pytest.mark.backends
 
@@ -96,7 +96,7 @@ def test_suffix_logsumexp(length, scale):
     values = (scale * rng.normal(size=(2, length))).astype("float32")
     items = [length, max(1, length // 2)]
     mask = np.arange(length) < np.array(items)[:, None]
-    sums = lists.suffix_logsumexp(ops.convert_to_tensor(values), ops.convert_to_tensor(mask))
+    sums = log_sums.suffix_logsumexp(ops.convert_to_tensor(values), ops.convert_to_tensor(mask))
     actual = array(sums.largest + sums.excess)
     for row, count in enumerate(items):
         expected = np.logaddexp.accumulate(values[row, :count][::-1].astype("float64"))[::-1]

@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import lists
+from tfrankloss.functional import lists, log_sums
 
 Tensor = Any
 
@@ -54,7 +54,7 @@ def circle_loss(
     fixed = ops.stop_gradient(scores)
     as_better = gamma * ops.relu(1 + margin - fixed) * (1 - margin - scores)
     as_worse = gamma * ops.relu(fixed + margin) * (scores - margin)
-    exponents = lists.lower_logsumexp(labels, as_worse, mask).over(-as_better)
+    exponents = log_sums.lower_logsumexp(labels, as_worse, mask).over(-as_better)
     losses = ops.softplus(lists.masked_logsumexp(exponents, mask))
     return lists.share_by_label(losses[:, 0], labels)
 

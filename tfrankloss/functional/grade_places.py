@@ -4,52 +4,82 @@ What items of one grade add to the sums of others is the same for all items of a
 before an item, or behind it, are those over whole grades and, within a grade, a product with a triangular matrix.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from tfrankloss.functional import gains, grade_races, gradients, lists
+from tfrankloss.functional import gains, grade_races, lists
 
 Tensor = Any
 
 
-def exact_losses(labels: Tensor, scores: Tensor, mask: Tensor, discount: Any) -> Tensor:
-    """Losses (B, L) of exact ties; lists are no longer than ``grade_races.LONGEST``."""
+def exact_losses(
+    labels: Tensor, scores: Tensor, mask: Tensor, discount: Any, upstream: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Losses (B, L) of exact ties, and slopes; lists are no longer than ``grade_races.LONGEST``.
+
+    Slopes (B, L) are the gradient of the sum of all losses, times ``upstream`` (B, L) where it is not None.
+    """
     numbers = ops.where(mask, labels, float(lists.GRADES))
     grades = ops.cast(ops.arange(1, lists.GRADES), labels.dtype)[:, None]
     members = ops.cast(ops.equal(numbers[:, None, :], grades), scores.dtype)
-    losses = -grade_races.log_grade_probabilities(scores, numbers, members)
     sizes = ops.sum(members, axis=2)
+    weights = ops.cast(sizes > 0, scores.dtype)
     if discount is not None:
         last = ops.flip(ops.cumsum(ops.flip(sizes, axis=1), axis=1), axis=1)[:, :, None]
         ranks = lists.places(scores)
         inside = ops.logical_and(ranks > last - sizes[:, :, None], ranks <= last)
         weights = ops.sum(ops.where(inside, gains.get_discount(discount)(ranks)[:, None, :], 0.0), axis=2)
-        losses = losses * lists.ratio(weights, sizes)
-    return ops.sum(members * lists.ratio(losses, sizes)[:, :, None], axis=1)
+        weights = lists.ratio(weights, sizes)
+    # What belongs to a grade is spread evenly over its items.
+    each = lists.ratio(weights, sizes)
+    weighed = weights if upstream is None else each * ops.sum(members * upstream[:, None, :], axis=2)
+    values, slopes = grade_races.log_grade_probabilities(scores, numbers, members, -weighed)
+    return ops.sum(members * (-values * each)[:, :, None], axis=1), slopes
 
 
-def losses(labels: Tensor, scores: Tensor, mask: Tensor, ties: str, top_k: int | None, discount: Any) -> Tensor:
-    """Losses (B, L) under the rules "position", "breslow" and "efron", of centered scores that fit their sums."""
+def losses(
+    labels: Tensor,
+    scores: Tensor,
+    mask: Tensor,
+    ties: str,
+    top_k: int | None,
+    discount: Any,
+    upstream: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Losses and slopes as of ``exact_losses``, of the rules "position", "breslow" and "efron".
+
+    Scores are centered and fit sums of their exponentials.
+    """
     items = ops.cast(mask, scores.dtype)
     order, weights = _Order(labels), items
     if top_k is not None or discount is not None:
         weights = weights_of(1 + order.sums_before(items), items, top_k, discount)
     if ties == "position":
-        return weights * log_shares(scores, items, labels)
+        return log_shares(scores, items, weights, order.sums_before, upstream)
     # The order within the lowest grade is free.
     lowest = -ops.max(lists.filled(-labels, items), axis=1, keepdims=True, initial=lists.LOWEST)
     counted = items * ops.cast(labels > lowest, items.dtype)
     share = counted if weights is items else counted * order.means(weights, items)
-    result = share * log_shares(scores, items, labels, all_ties=True)
-    if ties == "efron":
-        totals, sizes = order.totals(items * ops.exp(scores)), order.totals(items)
-        fractions = lists.ratio(totals, totals + order.further(totals, behind=True))
-        # Behind a whole group, where only padding can be, nothing would be left to draw.
-        drawn = counted * order.ties_before(items) * order.at_items(lists.ratio(fractions, sizes))
-        result = result + counted * order.means(weights * ops.log1p(-drawn), items)
-    return result
+    values, slopes = log_shares(scores, items, share, order.sums_apart, upstream)
+    if ties == "breslow":
+        return values, slopes
+    sizes, terms = order.totals(items), items * ops.exp(scores)
+    totals = order.totals(terms)
+    behind = totals + order.further(totals, behind=True)
+    fractions = lists.ratio(totals, behind)
+    # Behind a whole group, where only padding can be, nothing would be left to draw.
+    before = counted * order.ties_before(items) * order.at_items(lists.ratio(ops.ones_like(sizes), sizes))
+    drawn = before * order.at_items(fractions)
+    values = values + counted * order.means(weights * ops.log1p(-drawn), items)
+    # By the fraction of a grade in what is behind its first item, which its own scores raise and those below lower.
+    given = sizes if upstream is None else order.totals(counted * upstream)
+    of_fractions = -lists.ratio(given * order.totals(weights * before / (1 - drawn)), sizes)
+    push = lists.ratio(of_fractions, behind)
+    pull = push * (1 - fractions) - order.further(push * fractions)
+    return values, slopes + terms * order.at_items(pull)
 
 
 def weights_of(ranks: Tensor, items: Tensor, top_k: int | None, discount: Any) -> Tensor:
@@ -58,36 +88,27 @@ def weights_of(ranks: Tensor, items: Tensor, top_k: int | None, discount: Any) -
     return weights if discount is None else weights * gains.get_discount(discount)(ranks)
 
 
-def log_shares(scores: Tensor, items: Tensor, grades: Tensor | None = None, all_ties: bool = False) -> Tensor:
-    """log(sum of exp(score) of an item and of all behind it) - score, (B, L), of centered scores.
+def log_shares(
+    scores: Tensor,
+    items: Tensor,
+    weights: Tensor,
+    sums: Callable[..., Tensor],
+    upstream: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """weights * (log(sum of exp(score) of an item and of all behind it) - score), (B, L), and slopes.
 
     Args:
-        scores: (B, L) scores whose exponentials do not underflow.
+        scores: (B, L) centered scores whose exponentials do not underflow.
         items: (B, L) 0 at padding and 1 elsewhere.
-        grades: (B, L) grades by which items are ordered; None if they stand in order.
-        all_ties: Whether all items of the grade of an item count as behind it.
+        weights: (B, L) what places weigh, 0 at padding.
+        sums: A function of values (B, L) that sums those before each item or, with ``behind=True``, behind it.
+        upstream: As in ``exact_losses``.
     """
-
-    # All are arguments: JAX takes no function with a gradient of its own into a branch if it looks beyond those.
-    @gradients.custom_gradient
-    def of_items(scores, items, *grades):
-        if grades:
-            order = _Order(grades[0])
-            sums = order.sums_apart if all_ties else order.sums_before
-        else:
-            sums = lists.sums_before
-        terms = items * ops.exp(scores)
-        behind = sums(terms, behind=True)
-        own = terms + (1 - items)
-
-        def gradient(*args, upstream=None):
-            upstream = items * (args[0] if upstream is None else upstream)
-            share = upstream / (own + behind)
-            return terms * sums(share) - share * behind, *map(ops.zeros_like, (items, *grades))
-
-        return ops.log1p(behind / own), gradient
-
-    return of_items(scores, items, *(() if grades is None else (grades,)))
+    terms = items * ops.exp(scores)
+    behind = sums(terms, behind=True)
+    own = terms + (1 - items)
+    share = (weights if upstream is None else weights * upstream) / (own + behind)
+    return weights * ops.log1p(behind / own), terms * sums(share) - share * behind
 
 
 class _Order:

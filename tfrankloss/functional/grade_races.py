@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from tfrankloss.functional import gradients, lists
+from tfrankloss.functional import lists
 from tfrankloss.functional.race_sums import FASTEST, SLOWEST, DirectSums, double_odds, log_arrived
 from tfrankloss.functional.race_tables import TabledSums
 
@@ -80,36 +80,27 @@ class Race(NamedTuple):
     moved: Tensor
 
 
-def log_grade_probabilities(scores: Tensor, numbers: Tensor, members: Tensor) -> Tensor:
-    """log of the probability that each grade comes before all lower ones, its items in any order.
+def log_grade_probabilities(scores: Tensor, numbers: Tensor, members: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """log of the probability that each grade comes before all lower ones, its items in any order, and slopes.
 
     Args:
         scores: (B, L) scores.
         numbers: (B, L) grades from 0 to GROUPS, and more than that at padding, as floats.
         members: (B, G, L) 1 where an item is of a grade, from 1 to GROUPS, and 0 elsewhere.
+        weights: (B, G) what each log probability weighs in the slopes.
 
     Returns:
-        (B, G) log probabilities, 0 for grades without items or with none below.
+        (B, G) log probabilities, 0 for grades without items or with none below; and the gradient (B, L) of their
+        weighed sum.
     """
     length = LONGEST if scores.shape[1] is None else scores.shape[1]
-
-    # All are arguments: JAX takes no function with a gradient of its own into a branch if it looks beyond those.
-    @gradients.custom_gradient
-    def log_probability(scores, numbers, members):
-        grades = _grades(scores, numbers, members)
-        race = _race(grades, length)
-        value, density = _integral(race, *_nodes(race, length))
-
-        def gradient(*args, upstream=None):
-            upstream = grades.counted * (args[0] if upstream is None else upstream)
-            slopes = race.sums.slopes(density * upstream[:, :, None])
-            # What raises a score below a group takes from that.
-            pushed = ops.sum(grades.members * slopes[:, None, :], axis=2, keepdims=True) / grades.total
-            return slopes - ops.sum(grades.terms * pushed, axis=1), ops.zeros_like(numbers), ops.zeros_like(members)
-
-        return grades.counted * value, gradient
-
-    return log_probability(scores, numbers, members)
+    grades = _grades(scores, numbers, members)
+    race = _race(grades, length)
+    value, density = _integral(race, *_nodes(race, length))
+    slopes = race.sums.slopes(density * (grades.counted * weights)[:, :, None])
+    # What raises a score below a group takes from that.
+    pushed = ops.sum(grades.members * slopes[:, None, :], axis=2, keepdims=True) / grades.total
+    return grades.counted * value, slopes - ops.sum(grades.terms * pushed, axis=1)
 
 
 def _grades(scores: Tensor, numbers: Tensor, members: Tensor) -> Grades:

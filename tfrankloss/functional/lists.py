@@ -444,6 +444,14 @@ def group_sum(values: Tensor, groups: TieGroups) -> Tensor:
     return ops.reshape(ops.take(totals, groups.segments, axis=0), shape)
 
 
+def total_at(values: Tensor, places: Tensor) -> Tensor:
+    """The sum (B, L) at each place of a list of the values (B, L) that name it by its index (B, L)."""
+    shape = ops.shape(values)
+    return ops.reshape(
+        ops.segment_sum(ops.reshape(values, (-1,)), flat_places(places), num_segments=shape[0] * shape[1]), shape
+    )
+
+
 def group_max(values: Tensor, groups: TieGroups) -> Tensor:
     """The largest of ``values`` (B, L) in each place's run, at every place of it."""
     shape = ops.shape(values)
@@ -454,38 +462,6 @@ def group_max(values: Tensor, groups: TieGroups) -> Tensor:
 def group_mean(values: Tensor, groups: TieGroups) -> Tensor:
     """The mean of ``values`` (B, L) over each place's run, at every place of it."""
     return group_sum(values, groups) / groups.size
-
-
-class LogSum(NamedTuple):
-    """The logarithm of a sum of exponentials in two parts, so that no digits of near values are lost.
-
-    Attributes:
-        largest: The largest exponent, without gradient.
-        excess: log of the sum divided by its largest term, from 0 to the logarithm of the number of terms.
-    """
-
-    largest: Tensor
-    excess: Tensor
-
-    def over(self, values: Tensor) -> Tensor:
-        """The log of the sum minus ``values``."""
-        return (self.largest - values) + self.excess
-
-
-def suffix_logsumexp(values: Tensor, mask: Tensor) -> LogSum:
-    """At each place the logsumexp of all items from there to the end of the list, (B, L).
-
-    Stable for any range of values, value and gradient: no prefix is ever subtracted, every sum has its own maximum.
-    Places after the last item hold about ``LOWEST``.
-    """
-    batch, length = ops.shape(values)[0], ops.shape(values)[1]
-    blocks = _in_blocks(ops.where(mask, values, LOWEST), LOWEST)
-    inside = _triangle_logsumexp(LogSum(blocks, ops.zeros_like(blocks)), strict=False)
-    behind = _triangle_logsumexp(LogSum(inside.largest[:, :, 0], inside.excess[:, :, 0]), strict=True)
-    behind = LogSum(behind.largest[:, :, None], behind.excess[:, :, None])
-    largest = ops.maximum(inside.largest, behind.largest)
-    excess = log_add((inside.largest - largest) + inside.excess, (behind.largest - largest) + behind.excess)
-    return LogSum(*(ops.reshape(part, (batch, -1))[:, :length] for part in (largest, excess)))
 
 
 def product(first: Tensor, second: Tensor) -> Tensor:
@@ -500,7 +476,7 @@ def product(first: Tensor, second: Tensor) -> Tensor:
 def sums_before(values: Tensor, behind: bool = False) -> Tensor:
     """The sum (..., L) of all values of a list before each place, or behind it; nothing is subtracted."""
     *outer, length = ops.shape(values)
-    blocks = _in_blocks(values, 0.0)
+    blocks = in_blocks(values, 0.0)
     size = blocks.shape[-1]
     before = np.triu(np.ones((size, size)), k=1)
     inside = product(blocks, ops.convert_to_tensor(before.T if behind else before, dtype=values.dtype))
@@ -523,11 +499,11 @@ def _running_totals(totals: Tensor, behind: bool) -> Tensor:
 def total(values: Tensor) -> Tensor:
     """The sum of ``values`` (B, L) over each list, (B,), in blocks of blocks: few of the roundings of a long sum."""
     for _ in range(2):
-        values = ops.sum(_in_blocks(values, 0.0), axis=-1)
+        values = ops.sum(in_blocks(values, 0.0), axis=-1)
     return ops.sum(values, axis=-1)
 
 
-def _in_blocks(values: Tensor, filling: float) -> Tensor:
+def in_blocks(values: Tensor, filling: float) -> Tensor:
     """Values (..., L) as blocks (..., n, T) of places, the last one filled up."""
     *outer, length = ops.shape(values)
     size = _block_size(values.shape[-1])
@@ -544,51 +520,3 @@ def _block_size(length: int | None) -> int:
     if 0 < length <= 2 * BLOCK:
         return length
     return next((size for size in range(BLOCK // 2, 2 * BLOCK) if length % size == 0), BLOCK)
-
-
-def lower_logsumexp(labels: Tensor, values: Tensor, mask: Tensor) -> LogSum:
-    """For each item the logsumexp of the ``values`` of all items of lower label, (B, L).
-
-    Where there is no such item it is ``LOWEST``, without gradient.
-    """
-    return LogSum(
-        *ops.cond(
-            are_grades(labels),
-            lambda: tuple(_logsumexp_of_lower_grades(labels, values, mask)),
-            lambda: tuple(_logsumexp_of_lower_labels(labels, values, mask)),
-        )
-    )
-
-
-def _logsumexp_of_lower_grades(labels: Tensor, values: Tensor, mask: Tensor) -> LogSum:
-    grades = ops.cast(ops.arange(GRADES), labels.dtype)[:, None, None]
-    lower = ops.cast(ops.logical_and(labels < grades, mask), values.dtype)
-    lowered = filled(values, lower)
-    largest = ops.stop_gradient(ops.max(lowered, axis=2, keepdims=True, initial=LOWEST))
-    total = ops.sum(lower * ops.exp(lowered - largest), axis=2, keepdims=True)
-    excess = ops.log(total + ops.cast(total <= 0, total.dtype))
-    here = ops.cast(ops.equal(labels, grades), values.dtype)
-    return LogSum(*(ops.sum(here * part, axis=0) for part in (largest, excess)))
-
-
-def _logsumexp_of_lower_labels(labels: Tensor, values: Tensor, mask: Tensor) -> LogSum:
-    order = descending_order(labels, mask)
-    labels, values, mask = (take(tensor, order) for tensor in (labels, values, mask))
-    below, exists = group_below(tie_groups(labels, mask), mask)
-    largest, excess = (take(part, below) for part in suffix_logsumexp(values, mask))
-    return LogSum(put_back(ops.where(exists, largest, LOWEST), order), put_back(ops.where(exists, excess, 0.0), order))
-
-
-def log_add(first: Tensor, second: Tensor) -> Tensor:
-    """log(exp(first) + exp(second)); unlike ``ops.logaddexp`` it keeps float64 on every backend."""
-    return ops.logsumexp(ops.stack([first, second], axis=-1), axis=-1)
-
-
-def _triangle_logsumexp(terms: LogSum, strict: bool) -> LogSum:
-    """At each place of the last axis the logsumexp from there (after there, if ``strict``) to the end."""
-    index = ops.arange(ops.shape(terms.largest)[-1])
-    counted = index[None, :] > index[:, None] if strict else index[None, :] >= index[:, None]
-    exponents = ops.where(counted, ops.expand_dims(terms.largest, -2), LOWEST)
-    largest = ops.stop_gradient(ops.max(exponents, axis=-1, initial=LOWEST))
-    excess = ops.where(counted, ops.expand_dims(terms.excess, -2), 0.0)
-    return LogSum(largest, ops.logsumexp(exponents - ops.expand_dims(largest, -1) + excess, axis=-1))

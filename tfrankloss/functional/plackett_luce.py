@@ -6,16 +6,12 @@ import keras
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import gains, grade_places, grade_races, lists, shuffles
-from tfrankloss.functional.races import log_tie_probability
-from tfrankloss.functional.top_places import log_top_places_probability
+from tfrankloss.functional import closed_form, gains, grade_places, grade_races, lists, shuffles, sorted_places
 
 Tensor = Any
 
 TIES = ("exact", "breslow", "efron", "random", "position")
 SCORE_TRANSFORMS = ("exp", "identity")
-# Scores of a list that differ by less are summed as they are.
-LARGEST_RANGE = 30.0
 # The ratio form needs positive scores; others are moved here, where the logarithm is finite and the gradient 0.
 SMALLEST_RATIO_SCORE = 1e-30
 
@@ -81,29 +77,14 @@ def list_mle_loss(
     labels, scores, mask = lists.prepare(labels, scores, mask)
     if score_transform == "identity":
         scores = ops.log(ops.where(scores > SMALLEST_RATIO_SCORE, scores, SMALLEST_RATIO_SCORE))
-    if ties == "random":
-        return _losses_in_order(scores, mask, *_shuffled_order(labels, mask, seed), top_k, discount)
+    order = _shuffled_order(labels, mask, seed) if ties == "random" else None
 
-    def by_sorting():
-        return _losses_by_sorting(labels, scores, mask, ties, top_k, discount)
+    def of_scores(scores, upstream=None):
+        if order is not None:
+            return _losses_in_order(scores, mask, order, top_k, discount, upstream)
+        return _losses_by_rule(labels, scores, mask, ties, top_k, discount, upstream)
 
-    is_graded = lists.are_grades(labels)
-    if ties != "exact":
-        centered = lists.centered(scores, mask)
-        return ops.cond(
-            ops.logical_and(is_graded, _is_narrow(centered)),
-            lambda: grade_places.losses(labels, centered, mask, ties, top_k, discount),
-            by_sorting,
-        )
-    is_empty = 0 in scores.shape  # Keras takes no maximum of nothing.
-    is_double = keras.backend.standardize_dtype(scores.dtype) == "float64"
-    if top_k is not None or is_double or is_empty:
-        return by_sorting()
-    return ops.cond(
-        ops.logical_and(is_graded, ops.shape(scores)[1] <= grade_races.LONGEST),
-        lambda: grade_places.exact_losses(labels, scores, mask, discount),
-        by_sorting,
-    )
+    return closed_form.losses_with_slopes(scores, mask, of_scores, lambda *given: of_scores(*given)[1])
 
 
 def check_list_mle(ties: Any, top_k: Any, discount: Any, score_transform: Any) -> None:
@@ -146,100 +127,93 @@ def _order_after(shuffled: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     return lists.take(shuffled, order)
 
 
-def _losses_in_order(
-    scores: Tensor, mask: Tensor, order: Tensor, places: Tensor, top_k: int | None, discount: Any
-) -> Tensor:
-    """Losses of items in an order without ties, given by indices (B, L) that sort lists and their inverse."""
-    sorted_mask = mask_in_order(mask, scores)
-    weights = _place_weights(sorted_mask, top_k, discount, scores.dtype)
-    sorted_scores = lists.put_back(scores, places, back=order)
-    return lists.put_back(weights * log_shares(sorted_scores, sorted_mask), order, back=places)
+def _losses_by_rule(
+    labels: Tensor,
+    scores: Tensor,
+    mask: Tensor,
+    ties: str,
+    top_k: int | None,
+    discount: Any,
+    upstream: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Losses (B, L) under all rules but random ties, and slopes, as of ``grade_places.exact_losses``."""
 
+    def by_sorting():
+        return _losses_by_sorting(labels, scores, mask, ties, top_k, discount, upstream)
 
-def mask_in_order(mask: Tensor, scores: Tensor) -> Tensor:
-    """The mask (B, L) of sorted lists: padding is last."""
-    return lists.places(scores) <= ops.sum(ops.cast(mask, scores.dtype), axis=1, keepdims=True)
-
-
-def log_shares(scores: Tensor, mask: Tensor) -> Tensor:
-    """For sorted items log(sum of exp(score) from each one to the end) - score, (B, L); 0 at padding."""
-    scores = lists.centered(scores, mask)
+    is_graded = lists.are_grades(labels)
+    if ties != "exact":
+        centered = lists.centered(scores, mask)
+        return ops.cond(
+            ops.logical_and(is_graded, sorted_places.is_narrow(centered)),
+            lambda: grade_places.losses(labels, centered, mask, ties, top_k, discount, upstream),
+            by_sorting,
+        )
+    is_empty = 0 in scores.shape  # Keras takes no maximum of nothing.
+    is_double = keras.backend.standardize_dtype(scores.dtype) == "float64"
+    if top_k is not None or is_double or is_empty:
+        return by_sorting()
     return ops.cond(
-        _is_narrow(scores),
-        lambda: grade_places.log_shares(scores, ops.cast(mask, scores.dtype)),
-        lambda: ops.where(mask, lists.suffix_logsumexp(scores, mask).over(scores), 0.0),
+        ops.logical_and(is_graded, ops.shape(scores)[1] <= grade_races.LONGEST),
+        lambda: grade_places.exact_losses(labels, scores, mask, discount, upstream),
+        by_sorting,
     )
 
 
-def _is_narrow(scores: Tensor) -> Tensor:
-    """Whether the exponentials of centered scores (B, L) can be summed as they are."""
-    # Beyond this, rounding of centered scores shows in the losses, and exp() of them underflows at some point.
-    return ops.min(scores, initial=0.0) > -LARGEST_RANGE
-
-
 def _losses_by_sorting(
-    labels: Tensor, scores: Tensor, mask: Tensor, ties: str, top_k: int | None, discount: Any
-) -> Tensor:
-    """Losses under all rules but random ties."""
+    labels: Tensor,
+    scores: Tensor,
+    mask: Tensor,
+    ties: str,
+    top_k: int | None,
+    discount: Any,
+    upstream: Tensor | None,
+) -> tuple[Tensor, Tensor]:
     order = lists.descending_order(labels, mask)
     places = lists.inverse(order)
 
     def in_order():
-        return _losses_in_order(scores, mask, order, places, top_k, discount)
+        return _losses_in_order(scores, mask, (order, places), top_k, discount, upstream)
 
     if ties == "position":
         return in_order()
-    sorted_labels, sorted_mask = lists.put_back(labels, places), mask_in_order(mask, scores)
+    sorted_labels, sorted_mask = lists.put_back(labels, places), sorted_places.mask_in_order(mask, scores)
     same = ops.logical_and(ops.equal(sorted_labels[:, 1:], sorted_labels[:, :-1]), sorted_mask[:, 1:])
 
     def of_groups():
         weights = _place_weights(sorted_mask, top_k, discount, scores.dtype)
-        sorted_scores = lists.put_back(scores, places, back=order)
-        losses = _tied_losses(sorted_labels, sorted_scores, sorted_mask, weights, ties, top_k)
-        return lists.put_back(ops.where(sorted_mask, losses, 0.0), order, back=places)
+        given = (
+            None if values is None else lists.put_back(values, places, back=order) for values in (scores, upstream)
+        )
+        sorted_scores, sorted_upstream = given
+        found = sorted_places.losses_of_groups(
+            sorted_labels, sorted_scores, sorted_mask, weights, ties, top_k, sorted_upstream
+        )
+        return tuple(lists.put_back(values, order, back=places) for values in found)
 
     # Where all labels differ the rules are one.
     return ops.cond(ops.any(same), of_groups, in_order)
+
+
+def _losses_in_order(
+    scores: Tensor,
+    mask: Tensor,
+    order: tuple[Tensor, Tensor],
+    top_k: int | None,
+    discount: Any,
+    upstream: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Losses of items in an order without ties, given by indices (B, L) that sort lists and their inverse."""
+    order, places = order
+    sorted_mask = sorted_places.mask_in_order(mask, scores)
+    weights = _place_weights(sorted_mask, top_k, discount, scores.dtype)
+    given = (None if values is None else lists.put_back(values, places, back=order) for values in (scores, upstream))
+    sorted_scores, sorted_upstream = given
+    found = sorted_places.losses_in_order(sorted_scores, sorted_mask, weights, sorted_upstream)
+    return tuple(lists.put_back(values, order, back=places) for values in found)
 
 
 def _place_weights(mask: Tensor, top_k: int | None, discount: Any, dtype: str) -> Tensor:
     """The weight of each place (B, L) of sorted lists."""
     valid = ops.cast(mask, dtype)
     return grade_places.weights_of(lists.places(valid), valid, top_k, discount)
-
-
-def _tied_losses(labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor, ties: str, top_k: int | None) -> Tensor:
-    """Losses of sorted items under the rules that treat a group of equal labels as one."""
-    groups = lists.tie_groups(labels, mask)
-    suffix = lists.suffix_logsumexp(scores, mask)
-    start = ops.cast(groups.first, "int32") - 1
-    after, has_below = lists.group_below(groups, mask)
-    counted = ops.logical_and(mask, has_below)
-    share = lists.group_mean(weights, groups)
-    if ties == "exact":
-        below = lists.LogSum(*(lists.take(part, after) for part in suffix))
-        rates = ops.where(counted, -below.over(scores), 0.0)
-        losses = -share * log_tie_probability(rates, counted, groups) / groups.size
-        if top_k is not None:
-            losses = _cut_group(losses, rates, counted, groups, weights, top_k)
-    else:
-        behind = lists.LogSum(*(lists.take(part, start) for part in suffix)).over(scores)
-        losses = share * behind
-        if ties == "efron":
-            fraction = lists.group_sum(ops.exp(ops.where(counted, -behind, lists.LOWEST)), groups)
-            drawn = (lists.places(scores) - groups.first) / groups.size
-            correction = weights * ops.log1p(-drawn * ops.minimum(fraction, 1.0))
-            losses = losses + lists.group_mean(ops.where(counted, correction, 0.0), groups)
-    return ops.where(counted, losses, 0.0)
-
-
-def _cut_group(
-    losses: Tensor, rates: Tensor, counted: Tensor, groups: lists.TieGroups, weights: Tensor, top_k: int
-) -> Tensor:
-    """``losses`` with the one group that place ``top_k`` cuts replaced by its likelihood to fill the places left."""
-    last = groups.first + groups.size - 1
-    cut = ops.logical_and(counted, ops.logical_and(groups.first <= top_k, last > top_k))
-    log_probability = log_top_places_probability(rates, cut, groups.first, top_k)
-    drawn = top_k - groups.first + 1
-    share = lists.group_sum(weights, groups) / ops.where(cut, drawn, 1.0)
-    return ops.where(cut, -share * log_probability / groups.size, losses)

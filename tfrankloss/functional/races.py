@@ -21,7 +21,7 @@ from typing import Any
 
 from keras import ops
 
-from tfrankloss.functional import gradients, lists
+from tfrankloss.functional import lists
 
 Tensor = Any
 
@@ -35,8 +35,8 @@ MODE_STEPS, START_STEPS = 8, 6
 LATE, EARLY = 4.4, -36.0
 
 
-def log_tie_probability(rates: Tensor, counted: Tensor, groups: lists.TieGroups) -> Tensor:
-    """log P of each group, at every member of it.
+def log_tie_probability(rates: Tensor, counted: Tensor, groups: lists.TieGroups) -> tuple[Tensor, Tensor]:
+    """log P of each group, at every member of it, and its derivative by the log rate of that member.
 
     Args:
         rates: (B, L) logarithms of the rates r_i, in sorted lists.
@@ -44,32 +44,19 @@ def log_tie_probability(rates: Tensor, counted: Tensor, groups: lists.TieGroups)
         groups: The groups of tied items.
 
     Returns:
-        (B, L) log probabilities, 0 where not counted.
+        Both (B, L), 0 where not counted.
     """
+    members = ops.cast(counted, rates.dtype)
+    several = members * ops.cast(groups.size > 1, rates.dtype)
+    # Groups of one have a closed form, and often there are no others.
+    alone = (-ops.softplus(-rates), ops.sigmoid(-rates))
 
-    # All are arguments: JAX takes no function with a gradient of its own into a branch if it looks beyond those.
-    @gradients.custom_gradient
-    def log_probability(rates, members, numbers, size):
-        groups = _Groups(lists.TieGroups(lists.flat_places(numbers), numbers, size))
-        several = members * ops.cast(size > 1, rates.dtype)
-        # Groups of one have a closed form, and often there are no others.
-        alone = (-ops.softplus(-rates), ops.sigmoid(-rates))
+    def of_all():
+        race = _race(rates, several, _Groups(groups))
+        return tuple(ops.where(several > 0, *parts) for parts in zip(race, alone, strict=True))
 
-        def of_all():
-            race = _race(rates, several, groups)
-            return tuple(ops.where(several > 0, *parts) for parts in zip(race, alone, strict=True))
-
-        value, slope = ops.cond(ops.any(several > 0), of_all, lambda: alone)
-
-        def gradient(*args, upstream=None):
-            upstream = members * (args[0] if upstream is None else upstream)
-            slopes = groups.sum(upstream) * members * slope
-            return slopes, *(ops.zeros_like(other) for other in (members, numbers, size))
-
-        return members * value, gradient
-
-    # Which number a group has does not matter, as long as it is its own: that of its first place.
-    return log_probability(rates, ops.cast(counted, rates.dtype), groups.first - 1, groups.size)
+    value, slope = ops.cond(ops.any(several > 0), of_all, lambda: alone)
+    return members * value, members * slope
 
 
 class _Groups:

@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import gains, lists, plackett_luce
+from tfrankloss.functional import closed_form, gains, lists, sorted_places
 from tfrankloss.functional.gumbel import as_noise, flat, per_draw
 
 Tensor = Any
@@ -56,9 +56,13 @@ def coupled_rank_distil_loss(
     counted = per_draw(mask, noise)
     order = lists.descending_order(flat(labels[:, None, :] + noise), counted)
     sorted_scores = lists.put_back(per_draw(scores, noise), lists.inverse(order), back=order)
-    losses = plackett_luce.log_shares(sorted_scores, plackett_luce.mask_in_order(counted, sorted_scores))
-    if top_k is not None:
-        losses = losses * gains.cutoff(lists.places(losses), top_k)
+    sorted_mask = sorted_places.mask_in_order(counted, sorted_scores)
+    weights = ops.cast(sorted_mask, sorted_scores.dtype) * gains.cutoff(lists.places(sorted_scores), top_k)
+
+    def of_scores(scores, upstream=None):
+        return sorted_places.losses_in_order(scores, sorted_mask, weights, upstream)
+
+    losses = closed_form.losses_with_slopes(sorted_scores, sorted_mask, of_scores, lambda *given: of_scores(*given)[1])
     losses = ops.sum(losses, axis=1)
     total = ops.sum(ops.reshape(losses, ops.shape(noise)[:2]), axis=1)
     return lists.share_by_label(total / ops.cast(ops.shape(noise)[1], total.dtype), labels)

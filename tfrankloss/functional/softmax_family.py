@@ -9,7 +9,7 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import gains, lists
+from tfrankloss.functional import gains, lists, log_sums
 from tfrankloss.functional.lambda_weights import ItemWeight, check_item_weight
 
 Tensor = Any
@@ -187,7 +187,7 @@ def unique_softmax_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = No
     Source: Zhu and Klabjan, "Listwise Learning to Rank by Exploring Unique Ratings", WSDM 2020.
     """
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    below = lists.lower_logsumexp(labels, scores, mask)
+    below = log_sums.lower_logsumexp(labels, scores, mask)
     losses = gains.exponential_gain(labels) * ops.softplus(below.over(scores))
     return lists.share_by_label(ops.sum(losses, axis=1), labels)
 

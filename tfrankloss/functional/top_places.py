@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from tfrankloss.functional import gradients, lists
+from tfrankloss.functional import lists, log_sums
 from tfrankloss.functional.races import DEPTH, log_arrived
 
 Tensor = Any
@@ -38,8 +38,8 @@ class Counts(NamedTuple):
     top_k: int
 
 
-def log_top_places_probability(rates: Tensor, cut: Tensor, first: Tensor, top_k: int) -> Tensor:
-    """log probability that the places from ``first`` to ``top_k`` all go to members of the group they cut.
+def log_top_places_probability(rates: Tensor, cut: Tensor, first: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """log probability that the places from ``first`` to ``top_k`` all go to members of the group they cut, and slopes.
 
     Args:
         rates: (B, L) logarithms of the rates, in sorted lists.
@@ -48,33 +48,21 @@ def log_top_places_probability(rates: Tensor, cut: Tensor, first: Tensor, top_k:
         top_k: The last place, at least 1.
 
     Returns:
-        (B, 1) log probabilities, of no meaning in lists without a cut group.
+        (B, 1) log probabilities, of no meaning in lists without a cut group, and (B, L) their derivative by each log
+        rate.
     """
     begin, end = -DEPTH, math.log(top_k + MARGIN)
     nodes = begin + STEP * np.arange(math.ceil((end - begin) / STEP))
     above = ops.max(ops.where(cut, first - 1, 0.0), axis=1)
-
-    # All are arguments: JAX takes no function with a gradient of its own into a branch if it looks beyond those.
-    @gradients.custom_gradient
-    def log_probability(rates, members, above):
-        cut = members > 0
-        times, log_weights = (
-            ops.convert_to_tensor(values, dtype=rates.dtype)
-            for values in (nodes, nodes - np.exp(nodes) + math.log(STEP))
-        )
-        counts = Counts(rates[:, :, None] + times, cut, above, top_k)
-        value = ops.logsumexp(_tail(counts) + log_weights, axis=1, keepdims=True)
-
-        def gradient(*args, upstream=None):
-            upstream = args[0] if upstream is None else upstream
-            densities = counts.exponents - ops.exp(ops.minimum(counts.exponents, 60.0))
-            shares = _all_but_one(counts) + densities + log_weights - value[:, :, None]
-            slopes = upstream * ops.where(cut, ops.sum(ops.exp(ops.minimum(shares, 0.0)), axis=2), 0.0)
-            return slopes, ops.zeros_like(members), ops.zeros_like(above)
-
-        return ops.minimum(value, 0.0), gradient
-
-    return log_probability(rates, ops.cast(cut, rates.dtype), above)
+    times, log_weights = (
+        ops.convert_to_tensor(values, dtype=rates.dtype) for values in (nodes, nodes - np.exp(nodes) + math.log(STEP))
+    )
+    counts = Counts(rates[:, :, None] + times, cut, above, top_k)
+    value = ops.logsumexp(_tail(counts) + log_weights, axis=1, keepdims=True)
+    densities = counts.exponents - ops.exp(ops.minimum(counts.exponents, 60.0))
+    shares = _all_but_one(counts) + densities + log_weights - value[:, :, None]
+    slopes = ops.where(cut, ops.sum(ops.exp(ops.minimum(shares, 0.0)), axis=2), 0.0)
+    return ops.minimum(value, 0.0), slopes
 
 
 def _start(counts: Counts, from_above: bool) -> Tensor:
@@ -93,7 +81,7 @@ def _add_item(counts: Counts, index: Any, state: Tensor) -> Tensor:
     waiting = ops.where(member, -ops.exp(ops.minimum(exponents, 60.0)), 0.0)[:, :, None]
     stay = ops.concatenate([state[:, :, :-1] + waiting, state[:, :, -1:]], axis=2)
     rise = ops.concatenate([ops.full_like(state[:, :, :1], lists.LOWEST), state[:, :, :-1] + arrived], axis=2)
-    return ops.maximum(lists.log_add(stay, rise), lists.LOWEST)
+    return ops.maximum(log_sums.log_add(stay, rise), lists.LOWEST)
 
 
 def _tail(counts: Counts) -> Tensor:
