@@ -6,7 +6,7 @@ SOURCES := tfrankloss tests examples benchmarks
 # What a change is most likely to break on another backend; the rest of it is for test-rest.
 FIRST := tests/test_fit.py
 # What takes minutes and few changes break.
-LATER := $(addprefix tests/test_,parity.py benchmarks.py examples.py distribution.py)
+LATER := $(addprefix tests/test_,parity.py benchmarks.py examples.py distribution.py unknown_lengths.py)
 
 .PHONY: help demo test test-rest faults parity bench laws laws-of-settings check format lint types clean
 

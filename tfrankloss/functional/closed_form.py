@@ -54,3 +54,32 @@ def losses_with_slopes(
         return values, gradient
 
     return gradients.custom_gradient(losses, how_twice=how_twice)(scores)
+
+
+def sums_with_slopes(
+    scores: Tensor,
+    weights: Tensor | None,
+    losses_and_slopes: Callable[[Tensor, Tensor | None], Sequence[Tensor]],
+    how_twice: str | None = None,
+) -> Tensor:
+    """The sums (B,) of the losses of each list, with their gradient: where weights are known it takes one pass.
+
+    Args:
+        scores: (B, L) scores.
+        weights: (B, L) what items weigh, 0 at padding; None for 1.
+        losses_and_slopes: A function of the scores and of these weights that gives the losses without weights, and the
+            gradient of the sum of the losses times the weights, (B, L).
+        how_twice: As in ``gradients.custom_gradient``.
+    """
+
+    def sums(scores, *weights):
+        values, slopes = losses_and_slopes(scores, weights[0] if weights else None)
+
+        def gradient(*args, upstream=None):
+            upstream = (args[0] if upstream is None else upstream)[:, None]
+            return (upstream * slopes, upstream * values) if weights else upstream * slopes
+
+        return ops.sum(values * weights[0] if weights else values, axis=1), gradient
+
+    given = () if weights is None else (weights,)
+    return gradients.custom_gradient(sums, how_twice=how_twice)(scores, *given)

@@ -1,5 +1,6 @@
 """ListMLE: the Plackett-Luce likelihood of the label order, with every treatment of tied labels."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -71,6 +72,36 @@ def list_mle_loss(
     Source: Xia et al., "Listwise Approach to Learning to Rank", ICML 2008; position-aware: Lan et al., UAI 2014; exact
     ties: Kalbfleisch and Prentice 1973; Breslow 1974; Efron 1977.
     """
+    settings = {"ties": ties, "top_k": top_k, "discount": discount, "score_transform": score_transform, "seed": seed}
+    scores, mask, of_scores = _read(labels, scores, mask, **settings)
+    return closed_form.losses_with_slopes(scores, mask, of_scores, lambda *given: of_scores(*given)[1])
+
+
+def list_mle_sums(labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor | None, **settings: Any) -> Tensor:
+    """The sum (B,) of ``list_mle_loss`` over each list, its items weighed by ``weights`` (B, L), or None for 1.
+
+    Less to compile than the losses of items, whose gradient has to be ready for any weights. ``settings`` are all those
+    of ``list_mle_loss``.
+    """
+    scores, mask, of_scores = _read(labels, scores, mask, **settings)
+    return closed_form.sums_with_slopes(scores, weights, of_scores)
+
+
+def _read(
+    labels: Tensor,
+    scores: Tensor,
+    mask: Tensor | None,
+    *,
+    ties: str,
+    top_k: int | None,
+    discount: Any,
+    score_transform: str,
+    seed: Any,
+) -> tuple[Tensor, Tensor, Callable[..., tuple[Tensor, Tensor]]]:
+    """Scores and mask of clean lists, and a function of scores, and of what losses weigh or None, for both.
+
+    It gives losses (B, L), without weights, and slopes (B, L), those of their weighed sum.
+    """
     check_list_mle(ties, top_k, discount, score_transform)
     if ties == "random" and seed is None:
         raise ValueError(f'`seed` must be given with ties="random". {errors.received("seed", seed)}')
@@ -84,7 +115,7 @@ def list_mle_loss(
             return _losses_in_order(scores, mask, order, top_k, discount, upstream)
         return _losses_by_rule(labels, scores, mask, ties, top_k, discount, upstream)
 
-    return closed_form.losses_with_slopes(scores, mask, of_scores, lambda *given: of_scores(*given)[1])
+    return scores, mask, of_scores
 
 
 def check_list_mle(ties: Any, top_k: Any, discount: Any, score_transform: Any) -> None:

@@ -63,10 +63,14 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
     def list_losses(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
         """The loss (B,) of each list with its items weighed, and the weights (B,) of the lists, or None for 1."""
         batch = self._read(y_true, y_pred, sample_weight)
-        losses = self.item_losses(batch.labels, self.scaled(batch.scores, batch.mask), batch.mask)
-        if batch.item_weights is not None:
-            losses = losses * lists.masked(batch.item_weights, batch.mask)
-        return ops.sum(losses, axis=1), batch.list_weights
+        scores, weights = self.scaled(batch.scores, batch.mask), batch.item_weights
+        weights = None if weights is None else lists.masked(weights, batch.mask)
+        return self.sums(batch.labels, scores, batch.mask, weights), batch.list_weights
+
+    def sums(self, labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
+        """The sum (B,) of each list's item losses, weighed by ``weights`` (B, L), 0 at padding; None for 1."""
+        losses = self.item_losses(labels, scores, mask)
+        return ops.sum(losses if weights is None else losses * weights, axis=1)
 
     def _read(self, y_true: Any, y_pred: Any, sample_weight: Any) -> inputs.ListBatch:
         return inputs.read_lists(y_true, y_pred, sample_weight, lists.computing_dtype(self.dtype), self.score_columns)

@@ -6,7 +6,7 @@ import keras
 
 from tfrankloss import errors, functional
 from tfrankloss.functional import gains
-from tfrankloss.functional.plackett_luce import check_list_mle
+from tfrankloss.functional.plackett_luce import check_list_mle, list_mle_sums
 from tfrankloss.losses.base import RankingLoss, Tensor
 from tfrankloss.losses.lambda_weights import ListMLELambdaWeight
 
@@ -188,11 +188,19 @@ class ListMLELoss(RankingLoss):
         self._draws = keras.random.SeedGenerator(seed) if ties == "random" else None
 
     def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        settings = dict(self.settings)
+        return functional.list_mle_loss(labels, scores, mask, **self._given())
+
+    def sums(self, labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
+        """As in ``RankingLoss``."""
+        return list_mle_sums(labels, scores, mask, weights, **self._given())
+
+    def _given(self) -> dict[str, Any]:
+        """The settings of ``functional.list_mle_loss``."""
+        settings = {**self.settings, "seed": self._draws}
         lambda_weight = settings.pop("lambda_weight")
         if lambda_weight is not None:
             settings["discount"] = gains.product(settings["discount"], lambda_weight.discount)
-        return functional.list_mle_loss(labels, scores, mask, seed=self._draws, **settings)
+        return settings
 
     @property
     def shift_invariant(self) -> bool:
