@@ -4,7 +4,7 @@ Every two items of a short list meet once. The pairs of long lists are taken in 
 ``PAIRS_AT_ONCE`` of a list exist at a time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -119,7 +119,15 @@ def sum_over_pairs(items: Items, gap_loss: GapLoss, rule: PairRule) -> Tensor:
         gap_loss: The loss of a score gap.
         rule: Which two are a pair, and its weight.
     """
+    return closed_form.losses_with_slopes(items.scores, items.mask, *sums_over_pairs(items, gap_loss, rule))
+
+
+def sums_over_pairs(
+    items: Items, gap_loss: GapLoss, rule: PairRule
+) -> tuple[Callable[[Tensor], Sequence[Tensor]], Callable[[Tensor, Tensor], Tensor]]:
+    """What ``closed_form.losses_with_slopes`` asks of ``sum_over_pairs``: both functions of the scores."""
     items = items._replace(gains=ops.stop_gradient(items.gains), ranks=ops.stop_gradient(items.ranks))
+    short = _is_short(items.scores)
 
     def losses_and_slopes(scores):
         moved = items._replace(scores=scores)
@@ -131,8 +139,7 @@ def sum_over_pairs(items: Items, gap_loss: GapLoss, rule: PairRule) -> Tensor:
             return _Met(moved, gap_loss, rule).weighed_slopes(weights)
         return _block_sums(moved, gap_loss, rule, weights)[1]
 
-    short = _is_short(items.scores)
-    return closed_form.losses_with_slopes(items.scores, items.mask, losses_and_slopes, weighed_slopes)
+    return losses_and_slopes, weighed_slopes
 
 
 def slopes_over_pairs(items: Items, gap_loss: GapLoss, rule: PairRule) -> Tensor:

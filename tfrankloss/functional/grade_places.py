@@ -5,7 +5,7 @@ before an item, or behind it, are those over whole grades and, within a grade, a
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
@@ -15,10 +15,29 @@ from tfrankloss.functional import gains, grade_races, lists
 Tensor = Any
 
 
+class Rule(NamedTuple):
+    """How places count: settings of ``list_mle_loss``.
+
+    Attributes:
+        ties: How items of equal label count.
+        top_k: The last place that counts; None for all.
+        discount: What a place weighs; None for 1.
+    """
+
+    ties: str
+    top_k: int | None
+    discount: str | gains.Transform | None
+
+    def weights(self, ranks: Tensor, items: Tensor) -> Tensor:
+        """The weight of each rank (B, L): its discount, 0 beyond ``top_k`` and at padding."""
+        weights = items * gains.cutoff(ranks, self.top_k)
+        return weights if self.discount is None else weights * gains.get_discount(self.discount)(ranks)
+
+
 def exact_losses(
-    labels: Tensor, scores: Tensor, mask: Tensor, discount: Any, upstream: Tensor | None
+    labels: Tensor, scores: Tensor, mask: Tensor, rule: Rule, upstream: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Losses (B, L) of exact ties, and slopes; lists are no longer than ``grade_races.LONGEST``.
+    """Losses (B, L) of exact ties of whole lists, and slopes; lists are no longer than ``grade_races.LONGEST``.
 
     Slopes (B, L) are the gradient of the sum of all losses, times ``upstream`` (B, L) where it is not None.
     """
@@ -27,11 +46,11 @@ def exact_losses(
     members = ops.cast(ops.equal(numbers[:, None, :], grades), scores.dtype)
     sizes = ops.sum(members, axis=2)
     weights = ops.cast(sizes > 0, scores.dtype)
-    if discount is not None:
+    if rule.discount is not None:
         last = ops.flip(ops.cumsum(ops.flip(sizes, axis=1), axis=1), axis=1)[:, :, None]
         ranks = lists.places(scores)
         inside = ops.logical_and(ranks > last - sizes[:, :, None], ranks <= last)
-        weights = ops.sum(ops.where(inside, gains.get_discount(discount)(ranks)[:, None, :], 0.0), axis=2)
+        weights = ops.sum(ops.where(inside, rule.weights(ranks, ops.ones_like(ranks))[:, None, :], 0.0), axis=2)
         weights = lists.ratio(weights, sizes)
     # What belongs to a grade is spread evenly over its items.
     each = lists.ratio(weights, sizes)
@@ -40,31 +59,23 @@ def exact_losses(
     return ops.sum(members * (-values * each)[:, :, None], axis=1), slopes
 
 
-def losses(
-    labels: Tensor,
-    scores: Tensor,
-    mask: Tensor,
-    ties: str,
-    top_k: int | None,
-    discount: Any,
-    upstream: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+def losses(labels: Tensor, scores: Tensor, mask: Tensor, rule: Rule, upstream: Tensor | None) -> tuple[Tensor, Tensor]:
     """Losses and slopes as of ``exact_losses``, of the rules "position", "breslow" and "efron".
 
     Scores are centered and fit sums of their exponentials.
     """
     items = ops.cast(mask, scores.dtype)
     order, weights = _Order(labels), items
-    if top_k is not None or discount is not None:
-        weights = weights_of(1 + order.sums_before(items), items, top_k, discount)
-    if ties == "position":
+    if rule.top_k is not None or rule.discount is not None:
+        weights = rule.weights(1 + order.sums_before(items), items)
+    if rule.ties == "position":
         return log_shares(scores, items, weights, order.sums_before, upstream)
     # The order within the lowest grade is free.
     lowest = -ops.max(lists.filled(-labels, items), axis=1, keepdims=True, initial=lists.LOWEST)
     counted = items * ops.cast(labels > lowest, items.dtype)
     share = counted if weights is items else counted * order.means(weights, items)
     values, slopes = log_shares(scores, items, share, order.sums_apart, upstream)
-    if ties == "breslow":
+    if rule.ties == "breslow":
         return values, slopes
     sizes, terms = order.totals(items), items * ops.exp(scores)
     totals = order.totals(terms)
@@ -80,12 +91,6 @@ def losses(
     push = lists.ratio(of_fractions, behind)
     pull = push * (1 - fractions) - order.further(push * fractions)
     return values, slopes + terms * order.at_items(pull)
-
-
-def weights_of(ranks: Tensor, items: Tensor, top_k: int | None, discount: Any) -> Tensor:
-    """The weight of each rank (B, L): its discount, 0 beyond ``top_k`` and at padding."""
-    weights = items * gains.cutoff(ranks, top_k)
-    return weights if discount is None else weights * gains.get_discount(discount)(ranks)
 
 
 def log_shares(

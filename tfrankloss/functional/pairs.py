@@ -8,14 +8,14 @@ Everything else is here, with the gradient in closed form. Pairs are taken in on
   are skipped and pairs have no weights. Those that have ``rank_terms`` are summed so too, for losses made of kernels.
 """
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 from keras import ops
 
 from tfrankloss import errors
 from tfrankloss.functional import closed_form, lists, sorted_lambdas, sorted_pairs
-from tfrankloss.functional.dense_pairs import GapLoss, Items, PairRule, sum_over_pairs
+from tfrankloss.functional.dense_pairs import GapLoss, Items, PairRule, sums_over_pairs
 from tfrankloss.functional.lambda_weights import PairWeight, RankTerm, ranked_items
 
 Tensor = Any
@@ -61,34 +61,92 @@ def _rank_terms(lambda_weight: Any) -> tuple[RankTerm, ...] | None:
     return lambda_weight.rank_terms() if hasattr(lambda_weight, "rank_terms") else None
 
 
+class Pairs(NamedTuple):
+    """How the pairs of lists are summed: what ``closed_form.losses_with_slopes`` takes, and what is compared.
+
+    Attributes:
+        scores: (B, L) scores.
+        mask: (B, L) booleans, False at padding.
+        losses_and_slopes: As there.
+        weighed_slopes: As there.
+        how_twice: As there.
+        compared: (B, L) the labels by which items are better or worse.
+    """
+
+    scores: Tensor
+    mask: Tensor
+    losses_and_slopes: Callable[[Tensor], Sequence[Tensor]]
+    weighed_slopes: Callable[[Tensor, Tensor], Tensor]
+    how_twice: str | None
+    compared: Tensor
+
+
 def pair_losses(
     labels: Tensor,
     scores: Tensor,
     mask: Tensor | None,
     gap_loss: GapLoss,
     *,
-    pairs: str,
     ties: str = "skip",
     pair_reduction: str,
-    lambda_weight: PairWeight | None,
-    method: str = "auto",
+    **settings: Any,
 ) -> Tensor:
     """The loss of each item, (B, L): ``gap_loss`` summed over the pairs in which it is the better one.
 
     Arguments are those of ``rank_net_loss``.
     """
+    *summing, compared = _read(labels, scores, mask, gap_loss, ties=ties, pair_reduction=pair_reduction, **settings)
+    losses = closed_form.losses_with_slopes(*summing)
+    return reduce_pairs(losses, compared, summing[1], ties, pair_reduction)
+
+
+def pair_sums(
+    labels: Tensor,
+    scores: Tensor,
+    mask: Tensor | None,
+    gap_loss: GapLoss,
+    *,
+    ties: str = "skip",
+    pair_reduction: str,
+    **settings: Any,
+) -> Tensor:
+    """The sum (B,) of ``pair_losses`` over each list, all items of which weigh the same.
+
+    Less to compile than the losses of items, whose gradient has to be ready for any weights.
+    """
+    pairs = _read(labels, scores, mask, gap_loss, ties=ties, pair_reduction=pair_reduction, **settings)
+    sums = closed_form.sums_with_slopes(
+        pairs.scores, None, lambda scores, _: pairs.losses_and_slopes(scores), pairs.how_twice
+    )
+    if pair_reduction == "sum":
+        return sums
+    return sums / ops.maximum(number_of_pairs(pairs.compared, pairs.mask, ties), 1.0)
+
+
+def _read(
+    labels: Tensor,
+    scores: Tensor,
+    mask: Tensor | None,
+    gap_loss: GapLoss,
+    *,
+    pairs: str,
+    ties: str,
+    pair_reduction: str,
+    lambda_weight: PairWeight | None,
+    method: str = "auto",
+) -> Pairs:
     check_pairs(pairs, ties, pair_reduction)
     of_kernels = isinstance(gap_loss.form, sorted_pairs.GapForm)
     check_method(method, ties=ties, lambda_weight=lambda_weight, of_kernels=of_kernels)
     labels, scores, mask = lists.prepare(labels, scores, mask)
     compared = compared_labels(labels, pairs)
     sort = by_sorting(method, scores.shape[1], ties=ties, lambda_weight=lambda_weight, of_kernels=of_kernels)
-    if gap_loss.form is not None and sort:
-        losses = _sum_by_sorting(labels, compared, scores, mask, gap_loss.form, lambda_weight)
-    else:
+    if gap_loss.form is None or not sort:
         items = items_of(labels, scores, mask, lambda_weight)._replace(labels=compared)
-        losses = sum_over_pairs(items, gap_loss, PairRule(ties, lambda_weight))
-    return reduce_pairs(losses, compared, mask, ties, pair_reduction)
+        return Pairs(scores, mask, *sums_over_pairs(items, gap_loss, PairRule(ties, lambda_weight)), None, compared)
+    slopes = sorting(labels, compared, mask, gap_loss.form, lambda_weight)
+    how_twice = None if lambda_weight is None else 'Use method="dense" for them.'
+    return Pairs(scores, mask, slopes, lambda scores, weights: slopes(scores, weights)[1], how_twice, compared)
 
 
 def compared_labels(labels: Tensor, pairs: str) -> Tensor:
@@ -118,22 +176,6 @@ def reduce_pairs(losses: Tensor, labels: Tensor, mask: Tensor, ties: str, pair_r
     if pair_reduction == "sum":
         return losses
     return losses / ops.maximum(number_of_pairs(labels, mask, ties), 1.0)[:, None]
-
-
-def _sum_by_sorting(
-    labels: Tensor,
-    compared: Tensor,
-    scores: Tensor,
-    mask: Tensor,
-    form: sorted_pairs.SortedForm,
-    lambda_weight: PairWeight | None,
-) -> Tensor:
-    """The loss (B, L) of the pairs in which each item is the better one."""
-    slopes = sorting(labels, compared, mask, form, lambda_weight)
-    how_twice = None if lambda_weight is None else 'Use method="dense" for them.'
-    return closed_form.losses_with_slopes(
-        scores, mask, slopes, lambda scores, weights: slopes(scores, weights)[1], how_twice
-    )
 
 
 def sorting(

@@ -192,14 +192,11 @@ def pairwise_hinge_loss(
     Ranking Loss" of the project's documents.
     """
     errors.check_positive("margin", margin)
-    gap_loss = GapLoss(
-        lambda gaps: ops.relu(margin - gaps), lambda gaps: _below(gaps, margin), sorted_hinge.HingeForm(margin)
-    )
     return pair_losses(
         labels,
         scores,
         mask,
-        gap_loss,
+        hinge(margin),
         pairs=pairs,
         pair_reduction=pair_reduction,
         lambda_weight=lambda_weight,
@@ -330,6 +327,10 @@ def _squares_of_gaps(surplus: Tensor, labels: Tensor, mask: Tensor, ties: str) -
     return total
 
 
-def _below(gaps: Tensor, margin: float) -> Tensor:
-    """The derivative of the hinge: -1 below the margin."""
-    return -ops.cast(gaps < margin, gaps.dtype)
+def hinge(margin: float) -> GapLoss:
+    """The hinge loss of a gap, whose derivative is -1 below the margin."""
+    return GapLoss(
+        lambda gaps: ops.relu(margin - gaps),
+        lambda gaps: -ops.cast(gaps < margin, gaps.dtype),
+        sorted_hinge.HingeForm(margin),
+    )

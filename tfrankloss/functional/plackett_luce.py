@@ -1,6 +1,6 @@
 """ListMLE: the Plackett-Luce likelihood of the label order, with every treatment of tied labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -8,6 +8,7 @@ from keras import ops
 
 from tfrankloss import errors
 from tfrankloss.functional import closed_form, gains, grade_places, grade_races, lists, shuffles, sorted_places
+from tfrankloss.functional.grade_places import Rule
 
 Tensor = Any
 
@@ -108,12 +109,13 @@ def _read(
     labels, scores, mask = lists.prepare(labels, scores, mask)
     if score_transform == "identity":
         scores = ops.log(ops.where(scores > SMALLEST_RATIO_SCORE, scores, SMALLEST_RATIO_SCORE))
+    rule = Rule(ties, top_k, discount)
     order = _shuffled_order(labels, mask, seed) if ties == "random" else None
 
     def of_scores(scores, upstream=None):
         if order is not None:
-            return _losses_in_order(scores, mask, order, top_k, discount, upstream)
-        return _losses_by_rule(labels, scores, mask, ties, top_k, discount, upstream)
+            return _losses_in_order(scores, mask, order, rule, upstream)
+        return _losses_by_rule(labels, scores, mask, rule, upstream)
 
     return scores, mask, of_scores
 
@@ -159,67 +161,49 @@ def _order_after(shuffled: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
 
 
 def _losses_by_rule(
-    labels: Tensor,
-    scores: Tensor,
-    mask: Tensor,
-    ties: str,
-    top_k: int | None,
-    discount: Any,
-    upstream: Tensor | None,
+    labels: Tensor, scores: Tensor, mask: Tensor, rule: Rule, upstream: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Losses (B, L) under all rules but random ties, and slopes, as of ``grade_places.exact_losses``."""
 
     def by_sorting():
-        return _losses_by_sorting(labels, scores, mask, ties, top_k, discount, upstream)
+        return _losses_by_sorting(labels, scores, mask, rule, upstream)
 
     is_graded = lists.are_grades(labels)
-    if ties != "exact":
+    if rule.ties != "exact":
         centered = lists.centered(scores, mask)
         return ops.cond(
             ops.logical_and(is_graded, sorted_places.is_narrow(centered)),
-            lambda: grade_places.losses(labels, centered, mask, ties, top_k, discount, upstream),
+            lambda: grade_places.losses(labels, centered, mask, rule, upstream),
             by_sorting,
         )
     is_empty = 0 in scores.shape  # Keras takes no maximum of nothing.
     is_double = keras.backend.standardize_dtype(scores.dtype) == "float64"
-    if top_k is not None or is_double or is_empty:
+    if rule.top_k is not None or is_double or is_empty:
         return by_sorting()
     return ops.cond(
         ops.logical_and(is_graded, ops.shape(scores)[1] <= grade_races.LONGEST),
-        lambda: grade_places.exact_losses(labels, scores, mask, discount, upstream),
+        lambda: grade_places.exact_losses(labels, scores, mask, rule, upstream),
         by_sorting,
     )
 
 
 def _losses_by_sorting(
-    labels: Tensor,
-    scores: Tensor,
-    mask: Tensor,
-    ties: str,
-    top_k: int | None,
-    discount: Any,
-    upstream: Tensor | None,
+    labels: Tensor, scores: Tensor, mask: Tensor, rule: Rule, upstream: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     order = lists.descending_order(labels, mask)
     places = lists.inverse(order)
 
     def in_order():
-        return _losses_in_order(scores, mask, (order, places), top_k, discount, upstream)
+        return _losses_in_order(scores, mask, (order, places), rule, upstream)
 
-    if ties == "position":
+    if rule.ties == "position":
         return in_order()
     sorted_labels, sorted_mask = lists.put_back(labels, places), sorted_places.mask_in_order(mask, scores)
     same = ops.logical_and(ops.equal(sorted_labels[:, 1:], sorted_labels[:, :-1]), sorted_mask[:, 1:])
 
     def of_groups():
-        weights = _place_weights(sorted_mask, top_k, discount, scores.dtype)
-        given = (
-            None if values is None else lists.put_back(values, places, back=order) for values in (scores, upstream)
-        )
-        sorted_scores, sorted_upstream = given
-        found = sorted_places.losses_of_groups(
-            sorted_labels, sorted_scores, sorted_mask, weights, ties, top_k, sorted_upstream
-        )
+        sorted_scores, sorted_upstream = _sorted((scores, upstream), order, places)
+        found = sorted_places.losses_of_groups(sorted_labels, sorted_scores, sorted_mask, rule, sorted_upstream)
         return tuple(lists.put_back(values, order, back=places) for values in found)
 
     # Where all labels differ the rules are one.
@@ -227,24 +211,16 @@ def _losses_by_sorting(
 
 
 def _losses_in_order(
-    scores: Tensor,
-    mask: Tensor,
-    order: tuple[Tensor, Tensor],
-    top_k: int | None,
-    discount: Any,
-    upstream: Tensor | None,
+    scores: Tensor, mask: Tensor, order: tuple[Tensor, Tensor], rule: Rule, upstream: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Losses of items in an order without ties, given by indices (B, L) that sort lists and their inverse."""
-    order, places = order
     sorted_mask = sorted_places.mask_in_order(mask, scores)
-    weights = _place_weights(sorted_mask, top_k, discount, scores.dtype)
-    given = (None if values is None else lists.put_back(values, places, back=order) for values in (scores, upstream))
-    sorted_scores, sorted_upstream = given
+    sorted_scores, sorted_upstream = _sorted((scores, upstream), *order)
+    weights = rule.weights(lists.places(scores), ops.cast(sorted_mask, scores.dtype))
     found = sorted_places.losses_in_order(sorted_scores, sorted_mask, weights, sorted_upstream)
-    return tuple(lists.put_back(values, order, back=places) for values in found)
+    return tuple(lists.put_back(values, order[0], back=order[1]) for values in found)
 
 
-def _place_weights(mask: Tensor, top_k: int | None, discount: Any, dtype: str) -> Tensor:
-    """The weight of each place (B, L) of sorted lists."""
-    valid = ops.cast(mask, dtype)
-    return grade_places.weights_of(lists.places(valid), valid, top_k, discount)
+def _sorted(values: Sequence[Tensor | None], order: Tensor, places: Tensor) -> list[Tensor | None]:
+    """Values (B, L), some of which may be None, in the order of ``order``, whose inverse is ``places``."""
+    return [None if part is None else lists.put_back(part, places, back=order) for part in values]

@@ -9,6 +9,7 @@ from typing import Any
 from keras import ops
 
 from tfrankloss.functional import grade_places, lists, log_sums
+from tfrankloss.functional.grade_places import Rule
 from tfrankloss.functional.races import log_tie_probability
 from tfrankloss.functional.top_places import log_top_places_probability
 
@@ -49,13 +50,7 @@ def losses_in_order(
 
 
 def losses_of_groups(
-    labels: Tensor,
-    scores: Tensor,
-    mask: Tensor,
-    weights: Tensor,
-    ties: str,
-    top_k: int | None,
-    upstream: Tensor | None,
+    labels: Tensor, scores: Tensor, mask: Tensor, rule: Rule, upstream: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Losses (B, L) under the rules that treat a group of equal labels as one, and slopes.
 
@@ -63,11 +58,10 @@ def losses_of_groups(
         labels: (B, L) labels.
         scores: (B, L) scores.
         mask: (B, L) booleans, False at padding.
-        weights: (B, L) what places weigh, 0 at padding and beyond ``top_k``.
-        ties: "exact", "breslow" or "efron".
-        top_k: The last place that counts; None for all.
+        rule: Of ties "exact", "breslow" or "efron".
         upstream: (B, L), 0 at padding, or None for 1.
     """
+    weights = rule.weights(lists.places(scores), ops.cast(mask, scores.dtype))
     groups = lists.tie_groups(labels, mask)
     suffix = log_sums.suffix_logsumexp(scores, mask)
     after, has_below = lists.group_below(groups, mask)
@@ -76,19 +70,19 @@ def losses_of_groups(
     given = ops.cast(counted, scores.dtype)
     # What a loss of the whole group, spread over its members, weighs at each of them.
     shared = given if upstream is None else lists.group_mean(given * upstream, groups)
-    if ties == "exact":
+    if rule.ties == "exact":
         place = after
         rates = ops.where(counted, -_at(suffix, after).over(scores), 0.0)
         value, slope = log_tie_probability(rates, counted, groups)
         losses, own = -share * value / groups.size, -share * slope
-        if top_k is not None:
-            losses, own = _with_cut_group(losses, own, rates, counted, groups, weights, top_k)
+        if rule.top_k is not None:
+            losses, own = _with_cut_group(losses, own, rates, counted, groups, weights, rule.top_k)
         own = own * shared
     else:
         place = ops.cast(groups.first, "int32") - 1
         behind = ops.where(counted, _at(suffix, place).over(scores), 0.0)
         losses, own = share * behind, -share * (given if upstream is None else given * upstream)
-        if ties == "efron":
+        if rule.ties == "efron":
             parts = ops.where(counted, ops.exp(-behind), 0.0)
             correction, slope = _efron(parts, given, groups, weights)
             losses, own = losses + correction, own + shared * slope

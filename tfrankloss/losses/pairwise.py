@@ -5,7 +5,9 @@ from typing import Any
 import keras
 
 from tfrankloss import errors, functional
-from tfrankloss.functional.pairs import check_method, check_pairs
+from tfrankloss.functional.dense_pairs import LOGISTIC, SOFT_ZERO_ONE, GapLoss
+from tfrankloss.functional.pairs import check_method, check_pairs, pair_sums
+from tfrankloss.functional.pairwise import hinge
 from tfrankloss.losses.base import RankingLoss, Tensor
 from tfrankloss.losses.lambda_weights import LambdaWeight, check_lambda_weight
 
@@ -34,6 +36,18 @@ class PairwiseLoss(RankingLoss):
                 of_kernels=self.of_kernels,
             )
         super().__init__(pairs=pairs, pair_reduction=pair_reduction, lambda_weight=lambda_weight, **settings)
+
+    def sums(self, labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
+        """As in ``RankingLoss``."""
+        gap_loss = self.gap_loss()
+        if weights is not None or gap_loss is None:
+            return super().sums(labels, scores, mask, weights)
+        settings = {name: value for name, value in self.settings.items() if name != "margin"}
+        return pair_sums(labels, scores, mask, gap_loss, **settings)
+
+    def gap_loss(self) -> GapLoss | None:
+        """The loss of a gap that this one sums; None if it takes pairs in other ways too."""
+        return None
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
@@ -87,6 +101,10 @@ class RankNetLoss(PairwiseLoss):
 
     def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
         return functional.rank_net_loss(labels, scores, mask, **self.settings)
+
+    def gap_loss(self) -> GapLoss:
+        """As in ``PairwiseLoss``."""
+        return LOGISTIC
 
 
 # The same loss under the name that TensorFlow Ranking gave it.
@@ -148,6 +166,10 @@ class PairwiseHingeLoss(PairwiseLoss):
     def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
         return functional.pairwise_hinge_loss(labels, scores, mask, **self.settings)
 
+    def gap_loss(self) -> GapLoss:
+        """As in ``PairwiseLoss``."""
+        return hinge(self.settings["margin"])
+
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
 class PairwiseSoftZeroOneLoss(PairwiseLoss):
@@ -197,6 +219,10 @@ class PairwiseSoftZeroOneLoss(PairwiseLoss):
 
     def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
         return functional.pairwise_soft_zero_one_loss(labels, scores, mask, **self.settings)
+
+    def gap_loss(self) -> GapLoss:
+        """As in ``PairwiseLoss``."""
+        return SOFT_ZERO_ONE
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
