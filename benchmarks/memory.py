@@ -15,7 +15,8 @@ import peers
 
 # Of the towers that are trained.
 FEATURES, UNITS = 128, 1024
-NAMES = ["RankNet", "RankNet + NDCG", "hinge", "ApproxNDCG", "ListMLE", "softmax"]
+NAMES = ["RankNet", "RankNet + NDCG", "hinge", "ApproxNDCG", "NeuralSort NDCG", "softmax", "ListMLE"]
+NAMES += [f"ListMLE, {ties}" for ties in ("ties by position", "random ties")]
 
 
 def status(field):
