@@ -36,14 +36,26 @@ _RUNNERS: dict = {}
 def _runner(name):
     """Compiled once for all tests of a loss."""
     if name not in _RUNNERS:
-        unknown = [tf.TensorSpec((None, None), "float32")] * 3
-
-        @tf.function(input_signature=unknown, jit_compile=True, autograph=False)
-        def run(labels, scores, weights):
-            with tf.GradientTape() as tape:
-                tape.watch(scores)
-                values = LOSSES[name](labels, scores, weights)
-            return values, tape.gradient(values, scores)
-
-        _RUNNERS[name] = run
+        _RUNNERS[name] = _graph(name, (None, None), jit_compile=True)
     return _RUNNERS[name]
+
+
+def _graph(name, shape, **options):
+    @tf.function(input_signature=[tf.TensorSpec(shape, "float32")] * 3, autograph=False, **options)
+    def run(labels, scores, weights):
+        with tf.GradientTape() as tape:
+            tape.watch(scores)
+            values = LOSSES[name](labels, scores, weights)
+        return values, tape.gradient(values, scores)
+
+    return run
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_unknown_number_of_lists(name, random):
+    """As in ``fit``: the length is known, but not to all that is made of it."""
+    labels, scores, weights = (values.astype("float32") for values in random.uniform(0.5, 2.0, (3, 4, 20)))
+    labels[:, ::3] = 1.5
+    expected = values_and_gradient(LOSSES[name], labels, scores, weights)
+    for found, wanted in zip(_graph(name, (None, 20))(labels, scores, weights), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)

@@ -503,17 +503,17 @@ def total(values: Tensor) -> Tensor:
     return ops.sum(values, axis=-1)
 
 
-def in_blocks(values: Tensor, filling: float) -> Tensor:
-    """Values (..., L) as blocks (..., n, T) of places, the last one filled up."""
+def in_blocks(values: Tensor, filling: float, size: int | None = None) -> Tensor:
+    """Values (..., L) as blocks (..., n, T) of places, the last one filled up; T is ``size``, or fits the length."""
     *outer, length = ops.shape(values)
-    size = _block_size(values.shape[-1])
+    size = block_size(values.shape[-1]) if size is None else size
     missing = (size - length % size) % size
     if not isinstance(missing, int) or missing > 0:
         values = ops.concatenate([values, ops.full((*outer, missing), filling, dtype=values.dtype)], axis=-1)
     return ops.reshape(values, (*outer, (length + missing) // size, size))
 
 
-def _block_size(length: int | None) -> int:
+def block_size(length: int | None) -> int:
     """``BLOCK``, or a size near it that divides a known length, so that no block need be filled up."""
     if length is None:
         return BLOCK

@@ -54,11 +54,13 @@ def suffix_slopes(values: Tensor, mask: Tensor, sums: LogSum, upstream: Tensor) 
 
     From place to place sums never grow, so that every exponent is at most 0.
     """
-    blocks = lists.in_blocks(ops.where(mask, values, LOWEST), LOWEST)
-    weights = lists.in_blocks(upstream, 0.0)
-    sums = LogSum(lists.in_blocks(sums.largest, LOWEST), lists.in_blocks(sums.excess, 0.0))
+    # The length of one of them may be known where that of another is not: blocks are those of the values.
+    size = lists.block_size(values.shape[1])
+    blocks = lists.in_blocks(ops.where(mask, values, LOWEST), LOWEST, size)
+    weights = lists.in_blocks(upstream, 0.0, size)
+    sums = LogSum(lists.in_blocks(sums.largest, LOWEST, size), lists.in_blocks(sums.excess, 0.0, size))
     shares = -sums.at(np.s_[..., None]).over(blocks[:, :, None, :])
-    shares = ops.exp(ops.where(_triangle(blocks.shape[2], strict=False), shares, LOWEST))
+    shares = ops.exp(ops.where(_triangle(size, strict=False), shares, LOWEST))
     inside = ops.sum(weights[:, :, :, None] * shares, axis=2)
     # What a block holds is carried to the first place of the next one, and from there to that of each later one.
     first = sums.at(np.s_[:, :, 0])
