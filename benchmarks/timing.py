@@ -13,7 +13,9 @@ def interleaved(functions, seconds=4.0, least=5, most=50):
         least: Rounds at least.
         most: Rounds at most.
     """
-    once = sum(_seconds_of(function) for function in [*functions.values()] for _ in range(2)) / 2
+    for function in functions.values():
+        function()
+    once = sum(_seconds_of(function) for function in functions.values())
     rounds = int(min(most, max(least, seconds / once)))
     times = {name: [] for name in functions}
     names, generator = list(functions), random.Random(0)

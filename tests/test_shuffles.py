@@ -1,4 +1,4 @@
-"""Random orders without sorted draws: they sort by grade, and no statistic tells them from uniform ones."""
+"""Random orders without sorted draws: no statistic tells them from uniform ones, within a list and between lists."""
 
 import itertools
 import math
@@ -14,66 +14,82 @@ from tfrankloss.functional import shuffles
 
 pytestmark = pytest.mark.backends
 
-
-def slots(batch, length, seed=0):
-    return ops.convert_to_numpy(shuffles.slots((batch, length), seed))
-
-
-def ranks(batch, length, seed=0):
-    return np.argsort(np.argsort(slots(batch, length, seed), axis=1), axis=1)
+# Lists of up to SORTED items have sorted draws behind them, longer ones have not.
+LENGTHS = [3, 4, 20, 65, 200, 512, 600]
 
 
-def turning(orders):
-    """The number of ascents of each order, which neighbours that move together spread."""
-    return np.sum(orders[:, 1:] > orders[:, :-1], axis=1)
+def places(batch, length, seed=0):
+    return ops.convert_to_numpy(shuffles.places(ops.zeros((batch, length)), seed))
 
 
-@pytest.mark.parametrize("length", [1, 2, 65, 128, 200, 1025])
-def test_slots_differ_and_fit(length):
-    numbers = slots(7, length)
-    assert numbers.min() >= 0 and numbers.max() < shuffles.slot_count(length) < 2 * length + (length == 1)
-    assert all(len(set(row)) == length for row in numbers.tolist())
+@pytest.fixture(scope="module")
+def drawn():
+    """Places of two lists in each of 600 batches, by length: other batches know nothing of each other."""
+    generator = keras.random.SeedGenerator(3)
+    known = {}
+
+    def of_length(length):
+        if length not in known:
+            known[length] = np.stack([places(2, length, generator) for _ in range(600)])
+        return known[length]
+
+    return of_length
 
 
-@pytest.mark.parametrize("length", [65, 100, 256, 700])
-def test_items_are_sorted_by_grade_and_padding_is_last(length):
-    random = np.random.default_rng(length)
-    labels = random.integers(0, 5, (6, length)).astype("float32")
-    mask = random.random(labels.shape) < 0.7
-    numbers = slots(6, length)
-    arguments = ops.convert_to_tensor(labels * mask), ops.convert_to_tensor(mask), ops.convert_to_tensor(numbers)
-    order = ops.convert_to_numpy(shuffles.order_of_grades(*arguments))
-    expected = np.lexsort((numbers, -labels, ~mask), axis=1)
-    # Ties of padding are in the order of their slots too, whatever grades it had.
-    expected[~np.take_along_axis(mask, expected, axis=1)] = order[~np.take_along_axis(mask, order, axis=1)]
-    np.testing.assert_array_equal(order, expected)
-    np.testing.assert_array_equal(np.sort(order, axis=1), np.tile(np.arange(length), (6, 1)))
+@pytest.mark.parametrize("length", [0, 1, 2, *LENGTHS, 1025, 50_000])
+def test_every_place_is_taken_once(length):
+    np.testing.assert_array_equal(np.sort(places(7, length), axis=1), np.tile(np.arange(length), (7, 1)))
 
 
-@pytest.mark.parametrize("length", [65, 200])
-def test_every_order_of_three_items_is_as_likely(length):
-    lists = 30_000
-    found = ranks(lists, length)
-    for items in ([0, 1, 2], [3, 35, 64], [10, 20, 30], [0, 32, 64]):
-        orders = np.argsort(found[:, items], axis=1)
-        counts = np.unique(orders @ [9, 3, 1], return_counts=True)[1]
-        expected = lists / math.factorial(len(items))
-        # Chi square of 5 degrees of freedom: 30 has probability 1.5e-5.
-        assert len(counts) == math.factorial(len(items)) and np.sum((counts - expected) ** 2) / expected < 30
+@pytest.mark.parametrize("length", LENGTHS)
+def test_lists_differ_and_seeds_repeat(length):
+    first, again, other = (places(8, length, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.any(first != other)
+    assert len({tuple(row) for row in first.tolist()}) > (2 if length < 5 else 7)
 
 
-@pytest.mark.parametrize("length", [65, 200, 1000])
-def test_neighbours_do_not_move_together(length):
-    lists = 10_000
+@pytest.mark.parametrize("length", LENGTHS)
+def test_every_order_of_three_items_is_as_likely_in_a_batch(length):
+    lists = 6000
+    found = np.concatenate([places(200, length, seed) for seed in range(lists // 200)])
+    for items in ([0, 1, 2], [0, length // 2, length - 1]):
+        if len(set(items)) == 3:
+            counts = np.unique(np.argsort(found[:, items], axis=1) @ [9, 3, 1], return_counts=True)[1]
+            expected = lists / math.factorial(3)
+            # Chi square of 5 degrees of freedom: 30 has probability 1.5e-5. Lists of one batch are not independent.
+            assert len(counts) == math.factorial(3) and np.sum((counts - expected) ** 2) / expected < 60
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_orders_of_a_first_list_are_uniform(length, drawn):
+    first = drawn(length)[:, 0]
+    counts = np.unique(np.argsort(first[:, [0, 1, 2]], axis=1) @ [9, 3, 1], return_counts=True)[1]
+    assert len(counts) == 6 and np.sum((counts - 100) ** 2) / 100 < 30
     # Ascents of a uniform order have mean (n - 1) / 2 and variance (n + 1) / 12.
-    ascents, deviation = turning(ranks(lists, length)), math.sqrt((length + 1) / 12)
-    assert ascents.mean() == pytest.approx((length - 1) / 2, abs=5 * deviation / math.sqrt(lists))
-    assert ascents.std() == pytest.approx(deviation, rel=5 / math.sqrt(2 * lists))
+    ascents, deviation = np.sum(first[:, 1:] > first[:, :-1], axis=1), math.sqrt((length + 1) / 12)
+    assert ascents.mean() == pytest.approx((length - 1) / 2, abs=5 * deviation / math.sqrt(len(first)))
+    if length > 4:
+        assert ascents.std() == pytest.approx(deviation, rel=5 / math.sqrt(2 * len(first)))
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_lists_of_a_batch_are_not_correlated(length, drawn):
+    both = drawn(length)
+    weights = np.linspace(-1, 1, length)
+    for statistic in (both[:, :, 0] < both[:, :, 1], both @ weights):
+        first, second = statistic.astype(float).T
+        assert abs(np.corrcoef(first, second)[0, 1]) < 5 / math.sqrt(len(both))
 
 
 def test_fewer_steps_would_show(monkeypatch):
-    monkeypatch.setattr(shuffles, "STEPS", 3)
-    assert turning(ranks(10_000, 200)).std() > 1.2 * math.sqrt(201 / 12)
+    def ascents(steps):
+        monkeypatch.setattr(shuffles, "STEPS", steps)
+        orders = np.concatenate([places(1, 600, seed) for seed in range(400)])
+        return np.sum(orders[:, 1:] > orders[:, :-1], axis=1).std() / math.sqrt(601 / 12)
+
+    assert ascents(1) > 2
+    assert ascents(6) == pytest.approx(1, rel=5 / math.sqrt(2 * 400))
 
 
 def test_list_mle_of_long_lists_is_on_average_the_mean_over_all_orders():

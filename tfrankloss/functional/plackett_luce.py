@@ -110,14 +110,25 @@ def _read(
     if score_transform == "identity":
         scores = ops.log(ops.where(scores > SMALLEST_RATIO_SCORE, scores, SMALLEST_RATIO_SCORE))
     rule = Rule(ties, top_k, discount)
-    order = _shuffled_order(labels, mask, seed) if ties == "random" else None
+    if ties == "random":
+        return scores, mask, _shuffled(labels, mask, rule, shuffles.places(labels, seed))
+    return scores, mask, lambda scores, upstream=None: _losses_by_rule(labels, scores, mask, rule, upstream)
+
+
+def _shuffled(labels: Tensor, mask: Tensor, rule: Rule, places: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The last result of ``_read`` where ties are in the order of items moved to other places (B, L)."""
+    rule, back = rule._replace(ties="position"), lists.inverse(places)
+    # Labels at padding are 0, and below that afterwards.
+    labels = lists.put_back(labels - (1 - ops.cast(mask, labels.dtype)), places)
+    shuffled = labels >= 0
+    labels = ops.maximum(labels, 0.0)
 
     def of_scores(scores, upstream=None):
-        if order is not None:
-            return _losses_in_order(scores, mask, order, rule, upstream)
-        return _losses_by_rule(labels, scores, mask, rule, upstream)
+        scores, upstream = _sorted((scores, upstream), back, places)
+        found = _losses_by_rule(labels, scores, shuffled, rule, upstream)
+        return tuple(lists.put_back(values, back, back=places) for values in found)
 
-    return scores, mask, of_scores
+    return of_scores
 
 
 def check_list_mle(ties: Any, top_k: Any, discount: Any, score_transform: Any) -> None:
@@ -127,37 +138,6 @@ def check_list_mle(ties: Any, top_k: Any, discount: Any, score_transform: Any) -
     if discount is not None:
         gains.get_discount(discount)
     errors.check_choice("score_transform", score_transform, SCORE_TRANSFORMS)
-
-
-def _shuffled_order(labels: Tensor, mask: Tensor, seed: Any) -> tuple[Tensor, Tensor]:
-    """Indices (B, L) that sort lists by descending label, and their inverse.
-
-    Ties are in a random order of their own in each list.
-    """
-    if lists.is_short(labels) or labels.shape[1] is None:
-        # Sorting takes less time in the former, and in the latter nothing says how many slots there are.
-        draws = keras.random.uniform(ops.shape(labels), seed=seed, dtype=labels.dtype)
-        order = ops.cond(
-            lists.are_grades(labels),
-            # Draws below 1 never change the order of whole numbers; beside large ones they would lose their digits.
-            lambda: lists.descending_order(labels - draws, mask),
-            lambda: _order_after(ops.argsort(draws, axis=1), labels, mask),
-        )
-        return order, lists.inverse(order)
-    slots = shuffles.slots(ops.shape(labels), seed)
-
-    def of_others():
-        shuffled = shuffles.order_of_grades(ops.zeros_like(labels), ops.ones_like(mask), slots)
-        return ops.cast(_order_after(shuffled, labels, mask), "int32")
-
-    order = ops.cond(lists.are_grades(labels), lambda: shuffles.order_of_grades(labels, mask, slots), of_others)
-    return order, lists.inverse(order)
-
-
-def _order_after(shuffled: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """Indices (B, L) that sort lists by descending label, ties as they stand after the shuffle by other indices."""
-    order = lists.descending_order(lists.take(labels, shuffled), lists.take(mask, shuffled))
-    return lists.take(shuffled, order)
 
 
 def _losses_by_rule(

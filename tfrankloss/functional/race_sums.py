@@ -93,5 +93,5 @@ class DirectSums:
 
     def slopes(self, density: Tensor) -> Tensor:
         """The mean (B, L) of the derivative of each item over a density (B, G, N) at the times last asked for."""
-        density = ops.take(ops.reshape(density, (-1, density.shape[2])), self._places, axis=0)
-        return ops.sum(density * self._late, axis=2) * ops.sum(self._members, axis=1)
+        by_group = ops.matmul(density, ops.transpose(self._late, (0, 2, 1)))
+        return ops.sum(by_group * self._members, axis=1)

@@ -1,8 +1,9 @@
-"""Random orders of the items of lists without sorting draws, and from few of them.
+"""Random orders of lists, without sorting draws for every item of a batch.
 
-The numbers below a power of 2 are put in another order by steps that can be undone: a number is multiplied by an odd
-one and moved, which hands its low digits up, and takes its high digits into the low ones. With the factors drawn
-anew for every list, a few steps leave no trace of the order before, as in the ciphers that permute small domains.
+A few orders are drawn for the whole batch. Each list takes one of them and moves place p in it to a p + c modulo the
+length, with factor and start of its own. What was a uniform order remains one, whatever these are. And whatever the
+order that lists share, a random factor and start put each item at every place, and each of two items first, equally
+often: what lists lose to chance is not correlated, and averages out over the batch.
 """
 
 from typing import Any
@@ -15,52 +16,61 @@ from tfrankloss.functional import lists
 
 Tensor = Any
 
-# With fewer than five, statistics of neighbours in lists of 1,000 items tell such orders from those of sorted draws.
+# Orders are drawn by sorting in lists of up to so many items, and as many items of shorter ones: these can be moved in
+# few ways.
+SORTED = 512
+# Of an order of more items. With fewer than four, statistics of neighbours tell such orders from uniform ones.
 STEPS = 6
-# A power of 2 above the numbers of classes that items are sorted into: grades, padding, and nobody.
-CLASSES = 8
+# Draws, and products of factors with places, are at most this.
+LARGEST = 2**31 - 1
 
 
-def slots(shape: tuple[Any, int], seed: Any) -> Tensor:
-    """Different random numbers (B, L) for the items of each list, from 0 to less than ``slot_count(L)``.
+def places(like: Tensor, seed: Any) -> Tensor:
+    """Where the items of each list go in a random order: indices (B, L).
 
     Args:
-        shape: B, and L as a number.
+        like: (B, L) values.
         seed: An integer or ``keras.random.SeedGenerator``.
     """
-    batch, length = shape
-    highest = slot_count(length) - 1
-    half = (highest.bit_length() + 1) // 2
-    draws = keras.random.randint((2 * STEPS, batch, 1), 0, 2**31 - 1, seed=seed, dtype="int32")
-    numbers = ops.arange(length, dtype="int32")[None, :]
+    batch, length = ops.shape(like)
+    if like.shape[1] is None:
+        # Nothing says which factors have no divisor in common with the length.
+        return ops.cast(ops.argsort(keras.random.uniform((batch, length), seed=seed), axis=1), "int32")
+    if length == 0:
+        return lists.indices(like)
+    count, possible = max(1, SORTED // length), factors(length)
+    needed = count * length if length <= SORTED else 2 * STEPS
+    draws = keras.random.randint((needed + batch,), 0, LARGEST, seed=seed, dtype="int32")
+    if length <= SORTED:
+        orders = ops.cast(ops.argsort(ops.reshape(draws[:needed], (count, length)), axis=1), "int32")
+    else:
+        orders = _long_order(length, draws)[None, :]
+    # One draw of a list tells its order, start and factor: draws take long under XLA.
+    which = draws[needed:]
+    start = which // count
+    factor = ops.take(ops.convert_to_tensor(possible), start // length % len(possible))
+    return (factor[:, None] * ops.take(orders, which % count, axis=0) + start[:, None] % length) % length
+
+
+def factors(length: int) -> np.ndarray:
+    """Factors below ``length`` that have no divisor in common with it, and whose products with places fit integers."""
+    possible = np.arange(1, min(length, LARGEST // length), dtype="int32") if length > 1 else np.ones(1, "int32")
+    return possible[np.gcd(possible, length) == 1]
+
+
+def _long_order(length: int, draws: Tensor) -> Tensor:
+    """A random order (L,) of a long list from a few draws.
+
+    The numbers below a power of 2 are put in another order by steps that can be undone: a number is multiplied by an
+    odd one and moved, which hands its low digits up, and takes its high digits into the low ones, as in the ciphers
+    that permute small domains. Places are where numbers stand among those of all items.
+    """
+    digits = (length - 1).bit_length()
+    numbers = ops.arange(length, dtype="int32")
     for step in range(STEPS):
         # What overflows is cut off with the other digits.
-        numbers = ops.bitwise_and(numbers * ops.bitwise_or(draws[2 * step], 1) + draws[2 * step + 1], highest)
-        numbers = ops.bitwise_xor(numbers, ops.right_shift(numbers, half))
-    return numbers
-
-
-def slot_count(length: int) -> int:
-    """The smallest power of 2 that is at least ``length``."""
-    return 1 << (length - 1).bit_length()
-
-
-def order_of_grades(labels: Tensor, mask: Tensor, numbers: Tensor) -> Tensor:
-    """Indices (B, L) that sort lists by descending grade, ties in the order of their ``slots``; padding is last."""
-    batch, length = ops.shape(labels)[0], labels.shape[1]
-    count = slot_count(length)
-    # Padding is class 1, grade 0 class 2 and so on; a slot of nobody is 0.
-    classes = np.arange(lists.GRADES + 1, 0, -1, dtype="int32")[:, None, None]
-    held = ops.cast((labels + 1) * ops.cast(mask, labels.dtype), "int32") + 1 + CLASSES * lists.indices(labels)
-    held = _moved(held, numbers, batch, count)
-    is_of = ops.cast(ops.equal(ops.bitwise_and(held, CLASSES - 1), classes), "float32")
-    higher = lists.product(ops.convert_to_tensor(np.tri(len(classes), k=-1), "float32"), ops.sum(is_of, axis=2))
-    places = ops.sum(is_of * (lists.sums_before(is_of) + higher[:, :, None]), axis=0)
-    return _moved(ops.right_shift(held, CLASSES.bit_length() - 1), ops.cast(places, "int32"), batch, length)
-
-
-def _moved(values: Tensor, places: Tensor, batch: Any, length: int) -> Tensor:
-    """Whole numbers (B, M) at other places (B, M) of lists of this length; those that are 0 may share a place."""
-    places = ops.reshape(places + length * ops.arange(batch, dtype="int32")[:, None], (-1,))
-    moved = ops.segment_sum(ops.reshape(values, (-1,)), places, num_segments=batch * length)
-    return ops.reshape(moved, (batch, length))
+        numbers = ops.bitwise_and(numbers * ops.bitwise_or(draws[2 * step], 1) + draws[2 * step + 1], 2**digits - 1)
+        numbers = ops.bitwise_xor(numbers, ops.right_shift(numbers, (digits + 1) // 2))
+    taken = ops.segment_sum(ops.ones_like(numbers), numbers, num_segments=2**digits)
+    before = lists.sums_before(ops.cast(taken, "float32")[None, :])[0]
+    return ops.cast(ops.take(before, numbers), "int32")
