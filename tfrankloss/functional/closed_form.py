@@ -5,7 +5,7 @@ from typing import Any
 
 from keras import ops
 
-from tfrankloss.functional import gradients, lists
+from tfrankloss.functional import branches, gradients, lists
 
 Tensor = Any
 
@@ -48,7 +48,7 @@ def losses_with_slopes(
             return ops.cond(
                 is_common,
                 lambda: ops.where(mask, weight, 0.0) * slopes,
-                lambda: weighed_slopes(scores, ops.where(mask, upstream, 0.0)),
+                branches.lazily(lambda: weighed_slopes(scores, ops.where(mask, upstream, 0.0))),
             )
 
         return values, gradient

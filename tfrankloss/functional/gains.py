@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import lists, meetings
+from tfrankloss.functional import branches, lists, meetings
 
 Tensor = Any
 Transform = Callable[[Tensor], Tensor]
@@ -148,7 +148,7 @@ def ideal_dcg(
     return ops.cond(
         lists.are_grades(rising.labels),
         lambda: _ideal_dcg_by_counting(rising, discount, k),
-        lambda: _ideal_dcg_by_sorting(gains, mask, discount, k),
+        branches.lazily(lambda: _ideal_dcg_by_sorting(gains, mask, discount, k)),
     )
 
 

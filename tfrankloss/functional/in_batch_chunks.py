@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from tfrankloss.functional import closed_form, gradients, in_batch_rows, lists
+from tfrankloss.functional import branches, closed_form, gradients, in_batch_rows, lists
 
 Tensor = Any
 
@@ -77,7 +77,9 @@ def softmax_losses(batch: Batch, settings: in_batch_rows.Settings, chunk_size: i
             return ops.cond(
                 is_common,
                 lambda: tuple(ops.where(ops.any(batch.counted), weight[0], 0.0) * part for part in slopes),
-                lambda: _losses_and_slopes(given, ops.where(batch.counted, upstream, 0.0), settings, chunk_size)[1:],
+                branches.lazily(
+                    lambda: _losses_and_slopes(given, ops.where(batch.counted, upstream, 0.0), settings, chunk_size)[1:]
+                ),
             )
 
         return values, gradient

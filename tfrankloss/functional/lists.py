@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import gradients, meetings
+from tfrankloss.functional import branches, gradients, meetings
 
 Tensor = Any
 
@@ -366,7 +366,7 @@ def ranking(labels: Tensor, scores: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
     def by_score():
         return ops.cast(order, "int32"), ops.broadcast_to(places(scores), ops.shape(scores))
 
-    return ops.cond(ops.any(tied), by_label, by_score)
+    return ops.cond(ops.any(tied), branches.lazily(by_label), by_score)
 
 
 def _counted_ranks(labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from tfrankloss.functional import gradients, lists
+from tfrankloss.functional import branches, gradients, lists
 from tfrankloss.functional.lists import LOWEST
 
 Tensor = Any
@@ -111,7 +111,7 @@ def lower_logsumexp(labels: Tensor, values: Tensor, mask: Tensor) -> LogSum:
         largest, excess = ops.cond(
             is_graded,
             lambda: tuple(_LowerGrades(labels, values, mask).sums()),
-            lambda: tuple(_LowerLabels(labels, values, mask).sums()),
+            branches.lazily(lambda: tuple(_LowerLabels(labels, values, mask).sums())),
         )
 
         def gradient(*args, upstream=None):
@@ -120,7 +120,7 @@ def lower_logsumexp(labels: Tensor, values: Tensor, mask: Tensor) -> LogSum:
             return ops.cond(
                 is_graded,
                 lambda: _LowerGrades(labels, values, mask).slopes(upstream),
-                lambda: _LowerLabels(labels, values, mask).slopes(upstream),
+                branches.lazily(lambda: _LowerLabels(labels, values, mask).slopes(upstream)),
             )
 
         return ops.stack([largest, excess]), gradient

@@ -7,7 +7,16 @@ import keras
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import closed_form, gains, grade_places, grade_races, lists, shuffles, sorted_places
+from tfrankloss.functional import (
+    branches,
+    closed_form,
+    gains,
+    grade_places,
+    grade_races,
+    lists,
+    shuffles,
+    sorted_places,
+)
 from tfrankloss.functional.grade_places import Rule
 
 Tensor = Any
@@ -154,7 +163,7 @@ def _losses_by_rule(
         return ops.cond(
             ops.logical_and(is_graded, sorted_places.is_narrow(centered)),
             lambda: grade_places.losses(labels, centered, mask, rule, upstream),
-            by_sorting,
+            branches.lazily(by_sorting),
         )
     is_empty = 0 in scores.shape  # Keras takes no maximum of nothing.
     is_double = keras.backend.standardize_dtype(scores.dtype) == "float64"
@@ -163,7 +172,7 @@ def _losses_by_rule(
     return ops.cond(
         ops.logical_and(is_graded, ops.shape(scores)[1] <= grade_races.LONGEST),
         lambda: grade_places.exact_losses(labels, scores, mask, rule, upstream),
-        by_sorting,
+        branches.lazily(by_sorting),
     )
 
 

@@ -32,14 +32,14 @@ class Tables(NamedTuple):
         panels: Number of panels of log time, from ``EARLIEST`` on.
         lowest: Where the first bin of log rates ends.
         bins: Number of bins, up to ``HIGHEST``.
-        matrix: (bins * POWERS, panels * 2 * POWERS) what the powers of an item in a bin add to the coefficients of each
-            panel: those of S, then those of its derivative.
+        matrices: (bins * POWERS, panels * POWERS) what the powers of an item in a bin add to the coefficients of each
+            panel: those of S, and those of its derivative.
     """
 
     panels: int
     lowest: int
     bins: int
-    matrix: np.ndarray
+    matrices: tuple[np.ndarray, np.ndarray]
 
 
 @functools.cache
@@ -58,9 +58,9 @@ def tables(latest: int) -> Tables:
     # The logarithm that has no polynomial: it is added up apart.
     value[0] -= np.log(inside)[:, None, None]
     fitted = (np.einsum("kp,mpjq,lq->mkjl", coefficients, values, coefficients) for values in (value, slope))
-    matrix = np.concatenate([*fitted], axis=-1)
-    bins, panels = matrix.shape[0], matrix.shape[2]
-    return Tables(panels, -latest, bins, matrix.reshape(bins * POWERS, panels * 2 * POWERS))
+    bins, panels = log_rates.size // POWERS, log_times.size // POWERS
+    matrices = tuple(part.reshape(bins * POWERS, panels * POWERS) for part in fitted)
+    return Tables(panels, -latest, bins, matrices)
 
 
 class TabledSums:
@@ -86,9 +86,11 @@ class TabledSums:
         bins = _index(start + 1, table.bins)
         self._bins = ops.reshape(places * table.bins + bins, (-1,))
         sums = ops.segment_sum(ops.reshape(self._basis, (-1, POWERS)), self._bins, num_segments=count * table.bins)
-        matrix = ops.convert_to_tensor(table.matrix, dtype=sums.dtype)
+        sums = ops.reshape(sums, (count, table.bins * POWERS))
+        of_value, self._of_slope = (ops.convert_to_tensor(part, dtype=sums.dtype) for part in table.matrices)
         # The coefficients of the sums and of their derivatives in each panel.
-        self._panels = ops.matmul(ops.reshape(sums, (count, table.bins * POWERS)), matrix)
+        of_both = (ops.reshape(sums @ part, (-1, table.panels, POWERS)) for part in (of_value, self._of_slope))
+        self._panels = ops.concatenate([*of_both], axis=2)
 
     def roughly(self, times: np.ndarray) -> tuple[Tensor, Tensor]:
         """Both sums, (B, G, K), at K log times that are the same for all groups."""
@@ -118,9 +120,7 @@ class TabledSums:
         terms = ops.reshape(powers(self._inside, ops.reshape(density, (-1, density.shape[2]))), (-1, POWERS))
         count = self._batch * self._groups
         sums = ops.segment_sum(terms, ops.reshape(self._panel, (-1,)), num_segments=count * table.panels)
-        of_slopes = table.matrix.reshape(-1, table.panels, 2, POWERS)[:, :, 1].reshape(-1, table.panels * POWERS)
-        matrix = ops.convert_to_tensor(of_slopes.T, dtype=sums.dtype)
-        by_bin = ops.matmul(ops.reshape(sums, (count, table.panels * POWERS)), matrix)
+        by_bin = ops.einsum("gp,bp->gb", ops.reshape(sums, (count, table.panels * POWERS)), self._of_slope)
         coefficients = ops.take(ops.reshape(by_bin, (-1, POWERS)), self._bins, axis=0)
         return ops.sum(ops.reshape(coefficients, ops.shape(self._basis)) * self._basis, axis=-1)
 

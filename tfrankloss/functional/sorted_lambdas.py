@@ -8,7 +8,7 @@ from typing import Any
 
 from keras import ops
 
-from tfrankloss.functional import lists, sorted_pairs
+from tfrankloss.functional import branches, lists, sorted_pairs
 from tfrankloss.functional.lambda_weights import RankTerm
 
 Tensor = Any
@@ -61,7 +61,7 @@ def losses_and_slopes(
 
     if weights is not None:
         return of_all_labels()
-    return ops.cond(ops.logical_and(lists.are_grades(labels), one_each), of_grades, of_all_labels)
+    return ops.cond(ops.logical_and(lists.are_grades(labels), one_each), of_grades, branches.lazily(of_all_labels))
 
 
 def _gains_of_grades(labels: Tensor, mask: Tensor, item_gains: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from keras import ops
 
-from tfrankloss.functional import gap_sums, gradients, kernels, lists
+from tfrankloss.functional import branches, gap_sums, gradients, kernels, lists
 from tfrankloss.functional.lambda_weights import RankTerm
 
 Tensor = Any
@@ -146,7 +146,7 @@ def sum_over_labels(
     return ops.cond(
         lists.are_grades(labels),
         lambda: of_only_digit(labels, scores, mask, of_digit, order),
-        lambda: sum_over_digits(labels, scores, mask, of_digit, columns, order),
+        branches.lazily(lambda: sum_over_digits(labels, scores, mask, of_digit, columns, order)),
     )
 
 

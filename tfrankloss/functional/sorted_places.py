@@ -8,7 +8,7 @@ from typing import Any
 
 from keras import ops
 
-from tfrankloss.functional import grade_places, lists, log_sums
+from tfrankloss.functional import branches, grade_places, lists, log_sums
 from tfrankloss.functional.grade_places import Rule
 from tfrankloss.functional.races import log_tie_probability
 from tfrankloss.functional.top_places import log_top_places_probability
@@ -45,7 +45,7 @@ def losses_in_order(
     return ops.cond(
         is_narrow(centered),
         lambda: grade_places.log_shares(centered, items, weights, lists.sums_before, upstream),
-        of_any,
+        branches.lazily(of_any),
     )
 
 
