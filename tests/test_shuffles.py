@@ -24,13 +24,13 @@ def places(batch, length, seed=0):
 
 @pytest.fixture(scope="module")
 def drawn():
-    """Places of two lists in each of 600 batches, by length: other batches know nothing of each other."""
+    """Places of two lists in each of 240 batches, by length: other batches know nothing of each other."""
     generator = keras.random.SeedGenerator(3)
     known = {}
 
     def of_length(length):
         if length not in known:
-            known[length] = np.stack([places(2, length, generator) for _ in range(600)])
+            known[length] = np.stack([places(2, length, generator) for _ in range(240)])
         return known[length]
 
     return of_length
@@ -65,7 +65,7 @@ def test_every_order_of_three_items_is_as_likely_in_a_batch(length):
 def test_orders_of_a_first_list_are_uniform(length, drawn):
     first = drawn(length)[:, 0]
     counts = np.unique(np.argsort(first[:, [0, 1, 2]], axis=1) @ [9, 3, 1], return_counts=True)[1]
-    assert len(counts) == 6 and np.sum((counts - 100) ** 2) / 100 < 30
+    assert len(counts) == 6 and np.sum((counts - 40) ** 2) / 40 < 30
     # Ascents of a uniform order have mean (n - 1) / 2 and variance (n + 1) / 12.
     ascents, deviation = np.sum(first[:, 1:] > first[:, :-1], axis=1), math.sqrt((length + 1) / 12)
     assert ascents.mean() == pytest.approx((length - 1) / 2, abs=5 * deviation / math.sqrt(len(first)))
@@ -85,11 +85,11 @@ def test_lists_of_a_batch_are_not_correlated(length, drawn):
 def test_fewer_steps_would_show(monkeypatch):
     def ascents(steps):
         monkeypatch.setattr(shuffles, "STEPS", steps)
-        orders = np.concatenate([places(1, 600, seed) for seed in range(400)])
+        orders = np.concatenate([places(1, 600, seed) for seed in range(150)])
         return np.sum(orders[:, 1:] > orders[:, :-1], axis=1).std() / math.sqrt(601 / 12)
 
     assert ascents(1) > 2
-    assert ascents(6) == pytest.approx(1, rel=5 / math.sqrt(2 * 400))
+    assert ascents(6) == pytest.approx(1, rel=5 / math.sqrt(2 * 150))
 
 
 def test_list_mle_of_long_lists_is_on_average_the_mean_over_all_orders():
