@@ -5,7 +5,9 @@ import time
 
 
 def interleaved(functions, seconds=4.0, least=5, most=50):
-    """Seconds that each function takes, by its name: a sorted list per function, after one call that is not counted.
+    """Seconds that each function takes, by its name: a sorted list per function.
+
+    Two calls of each are not counted; the first one may compile.
 
     Args:
         functions: Functions without arguments, by name.

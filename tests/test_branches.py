@@ -9,7 +9,7 @@ import tfrankloss
 from tfrankloss.functional import branches
 
 RANDOM = np.random.default_rng(5)
-# Labels for whose like every loss below has a branch of its own: of no grades, and for more than one reading of scores.
+# No grades: every loss below but for that of smooth ranks has a branch for such labels.
 LABELS = RANDOM.permutation(280).reshape(4, 70).astype("float32") / 7
 SCORES = RANDOM.normal(size=LABELS.shape).astype("float32")
 
@@ -78,7 +78,7 @@ def test_nothing_is_traced_without_a_graph(monkeypatch):
         tfrankloss.ApproxNDCGLoss(),
         tfrankloss.RankNetLoss(lambda_weight=tfrankloss.NDCGLambdaWeight()),
     ],
-    ids=lambda loss: f"{loss.name}",
+    ids=lambda loss: loss.name,
 )
 def test_losses_of_other_labels_are_the_same_in_a_graph(loss):
     def value_and_slopes(labels, scores):

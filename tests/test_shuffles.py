@@ -24,13 +24,13 @@ def places(batch, length, seed=0):
 
 @pytest.fixture(scope="module")
 def drawn():
-    """Places of two lists in each of 240 batches, by length: other batches know nothing of each other."""
+    """Places of twenty lists in each of 240 batches, by length: other batches know nothing of each other."""
     generator = keras.random.SeedGenerator(3)
     known = {}
 
     def of_length(length):
         if length not in known:
-            known[length] = np.stack([places(2, length, generator) for _ in range(240)])
+            known[length] = np.stack([places(20, length, generator) for _ in range(240)])
         return known[length]
 
     return of_length
@@ -78,8 +78,11 @@ def test_lists_of_a_batch_are_not_correlated(length, drawn):
     both = drawn(length)
     weights = np.linspace(-1, 1, length)
     for statistic in (both[:, :, 0] < both[:, :, 1], both @ weights):
-        first, second = statistic.astype(float).T
+        first, second = statistic[:, :2].astype(float).T
         assert abs(np.corrcoef(first, second)[0, 1]) < 5 / math.sqrt(len(both))
+        # The mean of lists that are not correlated has the variance of one of them, over their number.
+        mean = np.var(np.mean(statistic, axis=1)) * statistic.shape[1] / np.var(statistic)
+        assert mean == pytest.approx(1, abs=5 * math.sqrt(2 / len(both)))
 
 
 def test_fewer_steps_would_show(monkeypatch):
