@@ -7,7 +7,7 @@ from backend import NAME, values_and_gradient
 from test_sorted_pairs import labels_of, padded, scores_of
 
 import tfrankloss
-from tfrankloss.functional import decays, sorted_pairs
+from tfrankloss.functional import decays, gap_kernels
 
 pytestmark = pytest.mark.backends
 
@@ -22,7 +22,11 @@ WEIGHTS = [
 ]
 NDCG = WEIGHTS[1]
 LENGTH = 150
-LOSSES = {"logistic": tfrankloss.RankNetLoss, "zero-one": tfrankloss.PairwiseSoftZeroOneLoss}
+LOSSES = {
+    "logistic": tfrankloss.RankNetLoss,
+    "zero-one": tfrankloss.PairwiseSoftZeroOneLoss,
+    "hinge": tfrankloss.PairwiseHingeLoss,
+}
 _made = {}
 
 
@@ -58,11 +62,50 @@ def test_every_weight(weight, random):
         check(tfrankloss.RankNetLoss, weight, labels, scores_of(scores, random, labels))
 
 
+@pytest.mark.parametrize("weight", WEIGHTS if NAME == "tensorflow" else WEIGHTS[2:4], ids=str)
+def test_every_weight_of_a_hinge(weight, random):
+    labels = padded(labels_of("grades", random, (3, LENGTH)), random)
+    check(tfrankloss.PairwiseHingeLoss, weight, labels, scores_of("usual", random, labels))
+
+
+@pytest.mark.parametrize("form", ["logistic", "hinge"])
 @pytest.mark.parametrize("scores", ["equal", "near", "usual", "tied", "wide", "converged"])
 @pytest.mark.parametrize("labels", ["grades", "31 grades", "clicks", "real", "one grade"])
-def test_labels_and_scores(labels, scores, random):
+def test_labels_and_scores(form, labels, scores, random):
     labels = padded(labels_of(labels, random, (3, LENGTH)), random)
-    check(tfrankloss.RankNetLoss, NDCG, labels, scores_of(scores, random, labels))
+    check(LOSSES[form], NDCG, labels, scores_of(scores, random, labels))
+
+
+def hinges_of_label_gaps(labels, scores, margin):
+    """The sum (B,) of the losses of all pairs, each weighed by its gap of labels, and the slopes (B, L), in float64."""
+    values, slopes = np.zeros(len(labels)), np.zeros(labels.shape)
+    for row, (y, s) in enumerate(zip(labels.astype("float64"), scores.astype("float64"), strict=True)):
+        items = np.flatnonzero(y >= 0)
+        weights = np.maximum(0, y[items, None] - y[None, items])
+        missing = margin - (s[items, None] - s[None, items])
+        values[row] = (weights * np.maximum(0, missing)).sum()
+        pulls = weights * (missing > 0)
+        slopes[row, items] = pulls.sum(axis=0) - pulls.sum(axis=1)
+    return values, slopes
+
+
+# From a reach of many blocks to none.
+@pytest.mark.parametrize("margin", [0.01, 1.0, 25.0])
+@pytest.mark.parametrize("scores", ["usual", "wide", "converged", "at the margin"])
+@pytest.mark.parametrize("labels", ["grades", "31 grades"])
+def test_hinge_is_as_exact_as_float64(margin, scores, labels, random):
+    labels = padded(labels_of(labels, random, (3, 700)), random)
+    scores = scores_of(scores, random, labels)
+    loss = _made.setdefault(
+        margin,
+        tfrankloss.PairwiseHingeLoss(
+            margin=margin, lambda_weight=tfrankloss.LabelDiffLambdaWeight(), method="sorted", reduction=None
+        ),
+    )
+    values, gradient = values_and_gradient(loss, labels, scores)
+    expected, slopes = hinges_of_label_gaps(labels, scores, np.float64(np.float32(margin)))
+    np.testing.assert_allclose(values, expected, rtol=2e-6)
+    assert (np.abs(gradient - slopes) <= 2e-6 * np.abs(slopes).max(axis=1, keepdims=True)).all()
 
 
 @pytest.mark.parametrize("form", LOSSES)
@@ -122,10 +165,11 @@ def test_long_lists_are_sorted_by_default(random):
 
 
 @pytest.mark.skipif(NAME != "tensorflow", reason="about TensorFlow's graphs alone")
-def test_lists_of_unknown_length_are_sorted_too(random):
+@pytest.mark.parametrize("form", ["logistic", "hinge"])
+def test_lists_of_unknown_length_are_sorted_too(form, random):
     import tensorflow as tf
 
-    loss = losses(tfrankloss.RankNetLoss, NDCG, "auto")
+    loss = losses(LOSSES[form], NDCG, "auto")
 
     @tf.function(input_signature=[tf.TensorSpec((None, None))] * 2, autograph=False)
     def run(y_true, y_pred):
@@ -139,7 +183,7 @@ def test_lists_of_unknown_length_are_sorted_too(random):
         labels = padded(labels_of("grades", random, (2, length)), random)
         scores = scores_of("usual", random, labels)
         values, slopes = (result.numpy() for result in run(labels, scores))
-        expected, expected_slopes = by_each(("sorted",), NDCG, labels, scores)[0]
+        expected, expected_slopes = by_each(("sorted",), NDCG, labels, scores, LOSSES[form])[0]
         np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-30)
         np.testing.assert_allclose(slopes, expected_slopes, atol=1e-4 * np.abs(expected_slopes).max())
 
@@ -176,7 +220,7 @@ def test_decays(discount, length):
 
 
 @pytest.mark.skipif(NAME != "tensorflow", reason="NumPy alone")
-@pytest.mark.parametrize("form, bound", [(sorted_pairs.LOGISTIC, 4e-5), (sorted_pairs.SOFT_ZERO_ONE, 2.4e-4)])
+@pytest.mark.parametrize("form, bound", [(gap_kernels.LOGISTIC, 4e-5), (gap_kernels.SOFT_ZERO_ONE, 2.4e-4)])
 def test_few_rates_make_the_kernels(form, bound):
     """Relative to the kernels, so that far gaps are as exact as near ones."""
     t = np.linspace(1e-6, 1, 2001)

@@ -210,8 +210,10 @@ MAKERS = {
     "logistic": lambda: RankNetLoss(method="dense", reduction=None),
     "half ties": lambda: RankNetLoss(ties="half", pair_reduction="mean", reduction=None),
     "hinge": lambda: PairwiseHingeLoss(pairs="binary", pair_reduction="mean", method="dense", reduction=None),
-    "NDCG": lambda: RankNetLoss(lambda_weight=NDCGLambdaWeight(k=10), reduction=None),
-    "MRR": lambda: PairwiseHingeLoss(lambda_weight=MRRLambdaWeight(smooth_fraction=0.5), reduction=None),
+    "NDCG": lambda: RankNetLoss(lambda_weight=NDCGLambdaWeight(k=10), method="dense", reduction=None),
+    "MRR": lambda: PairwiseHingeLoss(
+        lambda_weight=MRRLambdaWeight(smooth_fraction=0.5), method="dense", reduction=None
+    ),
 }
 
 
@@ -237,11 +239,12 @@ def test_blocks_of_rows_are_all_pairs(make, random, monkeypatch):
         RankNetLoss(lambda_weight=NDCGLambdaWeight()),
         RankNetLoss(ties="half"),
         PairwiseHingeLoss(),
+        PairwiseHingeLoss(lambda_weight=NDCGLambdaWeight()),
         PairwiseSoftZeroOneLoss(),
         PairwiseMSELoss(),
         ApproxNDCGLoss(),
     ],
-    ids=["logistic", "NDCG", "half ties", "hinge", "zero-one", "squares", "ApproxNDCG"],
+    ids=["logistic", "NDCG", "half ties", "hinge", "hinge, NDCG", "zero-one", "squares", "ApproxNDCG"],
 )
 def test_no_tensor_holds_all_pairs(loss):
     import tensorflow as tf
@@ -274,7 +277,6 @@ def test_no_tensor_holds_all_pairs(loss):
         (lambda: RankNetLoss(method="fast"), "`method` must be one of 'auto', 'dense', 'sorted'"),
         (lambda: RankNetLoss(method="sorted", ties="half"), '`method` must be "auto" or "dense" where ties count'),
         (lambda: RankNetLoss(method="sorted", lambda_weight=YetiDCGLambdaWeight()), "known of single pairs only"),
-        (lambda: PairwiseHingeLoss(method="sorted", lambda_weight=NDCGLambdaWeight()), "where a hinge has weights"),
         (lambda: PairwiseMSELoss(method="sorted"), "`method` must be one of 'auto', 'dense'"),
         (lambda: ApproxNDCGLoss(method="x"), "`method` must be one of"),
         (lambda: functional.smooth_ranks([[1.0]], method="x"), "`method` must be one of"),

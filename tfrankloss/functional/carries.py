@@ -12,6 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfrankloss.functional import lists
+
 Tensor = Any
 Rates = Sequence[np.ndarray]
 
@@ -88,7 +90,68 @@ def carried(held: Sums, entry: End, exit_: End, rates: Rates, upwards: bool = Fa
     rates = [of_one.astype(dtype) for of_one in rates]
     so_far = _so_far(held, exit_, rates, upwards)
     before = so_far.each(lambda values: _of_block_before(values, upwards, ops.zeros_like))
-    return _way(exit_.each(lambda values: _of_block_before(values, upwards)), entry, rates).after(before)
+    return ways(exit_.each(lambda values: _of_block_before(values, upwards)), entry, rates).after(before)
+
+
+def of_next(held: Sums, near: End, far: End, rates: Rates, counts: Tensor, upwards: bool = False) -> Sums:
+    """What the next ``counts`` blocks after each one, all of its run, add up to.
+
+    They are put together from groups of 1, 2, 4, ... blocks, so that nothing is subtracted.
+
+    Args:
+        held: What each block holds, as seen from where it is entered; times the distance to where it is left.
+        near: The end at which a block is entered.
+        far: The end at which it is left.
+        rates: As for ``carried``.
+        counts: (B, n) integers.
+        upwards: Whether the next ones are those of lower index.
+
+    Returns:
+        The sums as seen from where each block is left; times the distance to where the last of the next ones is left.
+    """
+    if upwards:
+        turned = held.each(_reversed), near.each(_reversed), far.each(_reversed)
+        return of_next(*turned, rates, _reversed(counts)).each(_reversed)
+    count = ops.shape(counts)[1]
+    here = lists.indices(counts)
+    start = ops.minimum(here + 1, count - 1)
+
+    def at(values, index):
+        return values.each(lambda each: lists.take(each, ops.minimum(index, count - 1)))
+
+    def joined(first, second, way, last, moves_to, exists):
+        """The sums of groups of blocks and of the groups behind them, which end elsewhere."""
+        exists = exists[:, :, None, None]
+        one = first.one + ops.where(exists, second.one * way.fading, 0.0)
+        if first.way is None:
+            return Sums(one)
+        moved = ops.abs(at(far, moves_to).coordinates[0] - at(far, last).coordinates[0])[:, :, None, None]
+        more = first.one * moved + second.way * way.fading
+        return Sums(one, first.way + ops.where(exists, more, 0.0))
+
+    def longer(size, done, *sums):
+        groups, found = Sums(*sums[: len(sums) // 2]), Sums(*sums[len(sums) // 2 :])
+        is_part = ops.equal(ops.floor_divide(counts, size) % 2, 1)
+        place, ahead = start + done, here + size
+        way = ways(at(near, start), at(near, place), rates)
+        found = joined(found, at(groups, place), way, here + done, here + done + size, is_part)
+        way = ways(near, at(near, ahead), rates)
+        groups = joined(groups, at(groups, ahead), way, ahead - 1, ahead + size - 1, ahead < count)
+        return 2 * size, done + size * ops.cast(is_part, "int32"), *_given(groups), *_given(found)
+
+    state = ops.ones((), "int32"), ops.zeros_like(counts), *_given(held), *_given(held.each(ops.zeros_like))
+    most = ops.max(counts, initial=0)
+    _, _, *sums = ops.while_loop(lambda size, *_: size <= most, longer, state)
+    fading = ways(far, at(near, start), rates).fading
+    return Sums(*sums[len(sums) // 2 :]).each(lambda values: values * fading)
+
+
+def _reversed(values: Tensor) -> Tensor:
+    return ops.flip(values, axis=1)
+
+
+def _given(sums: Sums) -> list[Tensor]:
+    return [values for values in sums if values is not None]
 
 
 def _so_far(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
@@ -101,9 +164,9 @@ def _so_far(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
 
 def _so_far_in_turn(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
     """``_so_far``, from block to block."""
-    ways = _way(exit_.each(lambda values: _of_block_before(values, upwards)), exit_, rates)
+    between = ways(exit_.each(lambda values: _of_block_before(values, upwards)), exit_, rates)
     # Taken apart at once: a graph would hold four operations for each block that is cut out by itself.
-    parts = zip(*(ops.unstack(values, axis=1) for values in (*ways, *held) if values is not None), strict=True)
+    parts = zip(*(ops.unstack(values, axis=1) for values in (*between, *held) if values is not None), strict=True)
     blocks = [(Way(fading, length), Sums(*own)) for fading, length, *own in parts]
     so_far: list[Sums] = []
     for way, own in reversed(blocks) if upwards else blocks:
@@ -123,12 +186,12 @@ def _so_far_by_doubling(held: Sums, exit_: End, rates: Rates, upwards: bool) -> 
         def before(values):
             return ops.roll(values, -reach if upwards else reach, axis=1)
 
-        more = _way(exit_.each(before), exit_, rates).after(Sums(*map(before, so_far)))
+        more = ways(exit_.each(before), exit_, rates).after(Sums(*map(before, so_far)))
         exists = ops.cast(index >= reach, held.one.dtype)
         so_far = Sums(*so_far).plus(more.each(lambda values: values * exists))
-        return 2 * reach, *(values for values in so_far if values is not None)
+        return 2 * reach, *_given(so_far)
 
-    given = (values for values in held if values is not None)
+    given = _given(held)
     _, *so_far = ops.while_loop(lambda reach, *_: reach < count, further, (ops.ones((), "int32"), *given))
     return Sums(*so_far)
 
@@ -140,7 +203,7 @@ def _of_block_before(values: Tensor, upwards: bool, of_none: Callable[[Tensor], 
     return ops.concatenate([values[:, 1:], first] if upwards else [first, values[:, :-1]], axis=1)
 
 
-def _way(start: End, stop: End, rates: Rates) -> Way:
+def ways(start: End, stop: End, rates: Rates) -> Way:
     """The ways between two ends, (B, n) each."""
     distances = [
         ops.abs(there - here)[:, :, None, None] for here, there in zip(start.coordinates, stop.coordinates, strict=True)

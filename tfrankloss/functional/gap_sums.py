@@ -17,7 +17,7 @@ kernels.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import keras
 import numpy as np
@@ -32,22 +32,19 @@ ALL_ALIKE = (RankTerm(),)
 SUMS = ("value", "as_better", "as_worse")
 
 
-class GapKernels(NamedTuple):
-    """The loss of a gap d = s_i - s_j of a better item i and another one j, by kernels of t = exp(-|d|).
+class GapForm(Protocol):
+    """The loss of a gap d = s_i - s_j of a better item i and another one j, as these sums take it."""
 
-    Attributes:
-        value: f, the loss where the better item is above.
-        slope: g, minus the derivative there.
-        grows: What the loss is where the better item is below: |d| + f with the derivative g - 1, or, if False, 1 - f
-            with the derivative -g.
-        rates: Powers of t that make both kernels between blocks where ranks have a factor of their distance, which
-            itself is no more precise than these.
-    """
+    def inside(self, blocks: "Blocks", gaps: Tensor, is_above: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss and the size of its slope for gaps -d (B, n, T, T) inside blocks.
 
-    value: kernels.Kernel
-    slope: kernels.Kernel
-    grows: bool
-    rates: tuple[float, ...]
+        ``is_above`` is 1 where the better item is the lower one, 0 where it is the upper one.
+        """
+
+    def across(
+        self, blocks: "Blocks", channels: Tensor, terms: Sequence[RankTerm], wanted: Sequence[str]
+    ) -> list[Tensor]:
+        """``sums`` over the places of other blocks."""
 
 
 class Blocks(NamedTuple):
@@ -106,7 +103,7 @@ def blocks_of(
 def sums(
     blocks: Blocks,
     channels: Tensor,
-    form: GapKernels,
+    form: GapForm,
     terms: Sequence[RankTerm] = ALL_ALIKE,
     wanted: Sequence[str] = SUMS,
 ) -> list[Tensor]:
@@ -120,10 +117,8 @@ def sums(
         wanted: Of these: "value", the loss if the place is the better one of the two; "as_better", the size of its
             slope then; "as_worse", that of the slope if it is the worse one.
     """
-    total = _inside(blocks, channels, form, terms, wanted)
-    for term in terms:
-        total = [one + other for one, other in zip(total, _across(blocks, channels, form, term, wanted), strict=True)]
-    return total
+    near = _inside(blocks, channels, form, terms, wanted)
+    return [one + other for one, other in zip(near, form.across(blocks, channels, terms, wanted), strict=True)]
 
 
 class Channels:
@@ -183,76 +178,63 @@ class Channels:
         return ops.sum(ops.abs(digits) * (self._gains * counts - totals), axis=2)
 
 
-def _across(blocks: Blocks, channels: Tensor, form: GapKernels, term: RankTerm, wanted: Sequence[str]) -> list[Tensor]:
-    """``sums`` over the places of other blocks, for one term of the factor of ranks."""
-    dtype = keras.backend.standardize_dtype(channels.dtype)
-    by_distance, decay = term.discount is not None, decays.CONSTANT
+class Separated(NamedTuple):
+    """Powers of t times a factor of ranks, as sums of products of features of the two places, in different blocks.
+
+    Attributes:
+        first: The first place of each block, from which those above it are seen.
+        last: The last one.
+        from_first: (B, n, F, T) features of lower places, for the way to the first place of their block.
+        from_last: (B, n, F, T) features of upper places, for the way to the last one.
+        rates: For each coordinate how fast each feature fades with it, (F,).
+        weights: (M,) what each exponential of ranks is multiplied by; features are all powers, with all M each.
+    """
+
+    first: carries.End
+    last: carries.End
+    from_first: Tensor
+    from_last: Tensor
+    rates: carries.Rates
+    weights: np.ndarray
+
+    def of_power_zero(self) -> "Separated":
+        """The features of the first power alone."""
+        terms = len(self.weights)
+        from_first, from_last = self.from_first[:, :, :terms], self.from_last[:, :, :terms]
+        return self._replace(from_first=from_first, from_last=from_last, rates=[rates[:terms] for rates in self.rates])
+
+
+def separated(blocks: Blocks, term: RankTerm, powers: np.ndarray, with_ranks: bool) -> Separated:
+    """The features of powers of t and a term of the factor of ranks."""
+    decay = decays.CONSTANT
     if term.discount is not None:
         decay = decays.decay(term.discount, blocks.length if isinstance(blocks.length, int) else 2**20)
-    terms, few = len(decay.rates), form.rates if by_distance else None
-    powers = np.array([0, *(few or range(1, kernels.DEGREES[dtype] + 1))]) / blocks.temperature
-    rates = [powers, decay.rates] if by_distance else [powers]
-    of_features = [np.repeat(powers, terms), np.tile(decay.rates, len(powers))][: len(rates)]
-    first, last = blocks.end(0, by_distance), blocks.end(-1, by_distance)
+    rates = [powers, decay.rates] if with_ranks else [powers]
+    of_features = [np.repeat(powers, len(decay.rates)), np.tile(decay.rates, len(powers))][: len(rates)]
+    first, last = blocks.end(0, with_ranks), blocks.end(-1, with_ranks)
 
     def features(end, place, factor):
         """Those of the ways to one end, of items that are in its run."""
-        here = zip(blocks.coordinates(by_distance), end.coordinates, strict=True)
+        here = zip(blocks.coordinates(with_ranks), end.coordinates, strict=True)
         ways = [ops.abs(values - at[:, :, None]) for values, at in here]
         return _features(ways, rates, blocks.in_run(place), None if factor is None else factor(blocks.ranks))
 
     # Items that are seen from those below them have the factor of upper ranks, and those below that of lower ones.
     from_first, from_last = features(first, 0, term.of_lower), features(last, -1, term.of_upper)
-    above = carries.carried(carries.Sums(_moments(channels, from_last)), first, last, of_features)
-    below = carries.carried(carries.Sums(_moments(channels, from_first)), last, first, of_features, upwards=True)
-
-    one, value, slope = (
-        np.outer(coefficients, decay.weights).reshape(-1).astype(dtype)
-        for coefficients in (
-            [1, *np.zeros(len(powers) - 1)],
-            [0, *form.value.coefficients(dtype, few)],
-            [0, *form.slope.coefficients(dtype, few)],
-        )
-    )
-    # The slope of a loss that grows is g above the better item and 1 - g below it; the ones are counted apart.
-    with_value, with_slope = "value" in wanted, set(wanted) != {"value"}
-    of_above = with_value * [value if form.grows else one - value] + with_slope * [slope]
-    of_below = with_value * [value] + with_slope * [-slope if form.grows else slope]
-    total = _seen(from_first, above.one, of_above) + _seen(from_last, below.one, of_below)
-    names = with_value * ["value"] + with_slope * ["slope"]
-    found = dict(zip(names, ops.split(total, len(names), axis=2), strict=True))
-    if not form.grows:
-        return [found["value" if name == "value" else "slope"] for name in wanted]
-    weights, of_counts = one[:terms], [of_one[:terms] for of_one in of_features]
-    gap, upper = _gaps_across(
-        blocks, channels, (from_last[:, :, :terms], from_first[:, :, :terms]), (first, last), of_counts, weights
-    )
-    if with_value:
-        found["value"] = found["value"] + gap
-    if with_slope:
-        lower = lists.product(below.one[:, :, :, :terms] * weights, from_last[:, :, :terms])
-        found |= {"as_better": upper - found["slope"], "as_worse": lower + found["slope"]}
-    return [found[name] for name in wanted]
+    return Separated(first, last, from_first, from_last, of_features, decay.weights)
 
 
-def _gaps_across(
-    blocks: Blocks,
-    channels: Tensor,
-    features: tuple[Tensor, Tensor],
-    ends: tuple[carries.End, carries.End],
-    rates: carries.Rates,
-    weights: np.ndarray,
-) -> tuple[Tensor, Tensor]:
-    """The sums over the places of the blocks above of the sizes of gaps, and of 1, for the features of the power 0.
+def gaps_across(blocks: Blocks, channels: Tensor, parts: Separated) -> tuple[Tensor, Tensor]:
+    """The sums over the places of the blocks above of the sizes of gaps, and of 1, for parts of the power 0.
 
     From block to block the former grow by the way between them, so that small gaps keep their digits.
     """
-    from_last, from_first = features
+    weights = parts.weights.astype(keras.backend.standardize_dtype(channels.dtype))
     way = channels * (blocks.scores - blocks.scores[:, :, -1:])[:, :, None, :]
-    held = carries.Sums(_moments(channels, from_last), _moments(way, from_last))
-    above = carries.carried(held, *ends, rates)
+    held = carries.Sums(moments(channels, parts.from_last), moments(way, parts.from_last))
+    above = carries.carried(held, parts.first, parts.last, parts.rates)
     near = ops.concatenate([above.way * weights, above.one * weights], axis=2)
-    way, count = ops.split(lists.product(near, from_first), 2, axis=2)
+    way, count = ops.split(lists.product(near, parts.from_first), 2, axis=2)
     gap = way + (blocks.scores[:, :, :1] - blocks.scores)[:, :, None, :] * count
     return gap if blocks.temperature == 1 else gap / blocks.temperature, count
 
@@ -282,47 +264,34 @@ def _features(distances: Sequence[Tensor], rates: Sequence[np.ndarray], counted:
     return ops.reshape(features, (batch, blocks, powers * terms, places))
 
 
-def _moments(channels: Tensor, features: Tensor) -> Tensor:
+def moments(channels: Tensor, features: Tensor) -> Tensor:
     """The sums (B, n, C, F) over each block of channels (B, n, C, T) times features (B, n, F, T)."""
     return ops.einsum("bnct,bnft->bncf", channels, features)
 
 
-def _seen(features: Tensor, moments: Tensor, coefficients: Sequence[np.ndarray]) -> Tensor:
-    """What moments (B, n, C, F), times each of R coefficients (F,), add up to at places: (B, n, R C, T)."""
-    batch, blocks, channels, count = ops.shape(moments)
-    moments = moments[:, :, None] * np.stack(coefficients)[:, None, :]
-    return lists.product(ops.reshape(moments, (batch, blocks, len(coefficients) * channels, count)), features)
-
-
 def _inside(
-    blocks: Blocks, channels: Tensor, form: GapKernels, terms: Sequence[RankTerm], wanted: Sequence[str]
+    blocks: Blocks, channels: Tensor, form: GapForm, terms: Sequence[RankTerm], wanted: Sequence[str]
 ) -> list[Tensor]:
     """``sums`` over the other places of the own block."""
     size = blocks.scores.shape[2]
     gaps = blocks.scores[:, :, None, :] - blocks.scores[:, :, :, None]
     gaps = gaps if blocks.temperature == 1 else gaps / blocks.temperature
-    t = ops.exp(-ops.abs(gaps))
     # 1 where place i = 0, 1, ... of the columns stands above place j of the rows, which loses more as the better one.
-    is_above = ops.convert_to_tensor(np.tri(size, k=-1), dtype=t.dtype)
-    sign = 1 - 2 * is_above
-    values, slopes = form.value.of_tensor(t), form.slope.of_tensor(t)
-    if form.grows:
-        values, slopes = values + ops.relu(gaps), is_above + sign * slopes
-    else:
-        values = is_above + sign * values
+    is_above = ops.convert_to_tensor(np.tri(size, k=-1), dtype=gaps.dtype)
+    values, slopes = form.inside(blocks, gaps, is_above)
 
     def weighed(ranks):
         """Both times the factor of ranks (B, n, T), or of ranks (1, 1, T) that are those of all blocks."""
         factors = sum(_factors(term, ranks, is_above) for term in terms)
         if blocks.runs is not None:
             same = ops.equal(blocks.runs[:, :, :, None], blocks.runs[:, :, None, :])
-            factors = factors * ops.cast(same, t.dtype)
+            factors = factors * ops.cast(same, gaps.dtype)
         return values * factors, slopes * factors
 
     by_distance = any(term.discount is not None for term in terms)
     if by_distance and blocks.runs is None and all(term.of_upper is term.of_lower is None for term in terms):
         # Distances of ranks alone matter; where every place is a rank of its own, one block tells of all.
-        places = ops.convert_to_tensor(np.arange(size)[None, None, :], dtype=t.dtype)
+        places = ops.convert_to_tensor(np.arange(size)[None, None, :], dtype=gaps.dtype)
         values, slopes = ops.cond(blocks.no_ties, lambda: weighed(places), lambda: weighed(blocks.ranks))
     else:
         values, slopes = weighed(blocks.ranks)

@@ -4,6 +4,7 @@ A batch of lists is ``labels`` (B, L), ``scores`` (B, L) and a boolean ``mask`` 
 at padding. Everything here works on tensors of any Keras backend, with static or dynamic B and L.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -274,10 +275,11 @@ def descending_order(keys: Tensor, mask: Tensor) -> Tensor:
 
 
 def take(values: Tensor, order: Tensor) -> Tensor:
-    """``values`` (B, L) or (B, L, C) in the order of the indices ``order`` (B, L)."""
-    shape = ops.shape(values)
-    flat = ops.reshape(values, (shape[0] * shape[1], *shape[2:]))
-    return ops.reshape(ops.take(flat, flat_places(order), axis=0), shape)
+    """``values`` (B, L, ...) in the order of the indices ``order`` (B, L), or at any number of indices."""
+    batch, length, *others = ops.shape(values)
+    flat = ops.reshape(values, (batch * length, *others))
+    taken = ops.take(flat, flat_places(order, length), axis=0)
+    return ops.reshape(taken, (batch, ops.shape(order)[1], *others))
 
 
 def put_back(values: Tensor, order: Tensor, back: Tensor | None = None) -> Tensor:
@@ -306,21 +308,17 @@ def inverse(order: Tensor) -> Tensor:
 
 
 def _put_back(values: Tensor, order: Tensor) -> Tensor:
-    shape, places = ops.shape(values), flat_places(order)
-    flat = ops.reshape(values, (shape[0] * shape[1], *shape[2:]))
     if keras.backend.standardize_dtype(values.dtype) == "float64":
         # Keras' sums of segments go through float32 on torch.
-        put = ops.scatter(places[:, None], flat, ops.shape(flat))
-    else:
-        # Every place gets one value: as the sum of one it is there sooner than by a scatter.
-        put = ops.segment_sum(flat, places, num_segments=shape[0] * shape[1])
-    return ops.reshape(put, shape)
+        return take(values, ops.argsort(order, axis=1))
+    # Every place gets one value: as the sum of one it is there sooner than by a scatter.
+    return total_at(values, order)
 
 
-def flat_places(order: Tensor) -> Tensor:
-    """Indices (B, L) into lists as indices (B * L,) into all places of the batch."""
-    batch, length = ops.shape(order)
-    return ops.reshape(ops.cast(order, "int32") + length * ops.arange(batch, dtype="int32")[:, None], (-1,))
+def flat_places(order: Tensor, length: Any) -> Tensor:
+    """Indices (B, K) into lists of a length as indices (B * K,) into all places of the batch."""
+    first = length * ops.arange(ops.shape(order)[0], dtype="int32")
+    return ops.reshape(ops.cast(order, "int32") + first[:, None], (-1,))
 
 
 def indices(like: Tensor) -> Tensor:
@@ -444,12 +442,49 @@ def group_sum(values: Tensor, groups: TieGroups) -> Tensor:
     return ops.reshape(ops.take(totals, groups.segments, axis=0), shape)
 
 
-def total_at(values: Tensor, places: Tensor) -> Tensor:
-    """The sum (B, L) at each place of a list of the values (B, L) that name it by its index (B, L)."""
-    shape = ops.shape(values)
-    return ops.reshape(
-        ops.segment_sum(ops.reshape(values, (-1,)), flat_places(places), num_segments=shape[0] * shape[1]), shape
-    )
+def total_at(values: Tensor, places: Tensor, length: Any = None) -> Tensor:
+    """The sum (B, L, ...) at each place of a list of the values (B, K, ...) that name it by its index (B, K).
+
+    Args:
+        values: The values.
+        places: The indices.
+        length: L; None for K.
+    """
+    batch, number, *others = ops.shape(values)
+    length = number if length is None else length
+    flat = ops.reshape(values, (batch * number, *others))
+    totals = ops.segment_sum(flat, flat_places(places, length), num_segments=batch * length)
+    return ops.reshape(totals, (batch, length, *others))
+
+
+def numbers_up_to(integers: Tensor, end: Any) -> Tensor:
+    """How many of the integers (B, K) of each list, all at least 0, are at most 0, 1, ..., ``end`` - 1: (B, end)."""
+    counts = total_at(ops.ones_like(integers), ops.minimum(integers, end), end + 1)
+    return ops.cumsum(counts, axis=1)[:, :end]
+
+
+def furthest(index: Tensor, holds: Callable[[Tensor], Tensor], last: Any, length: Any) -> Tensor:
+    """The last index, from each ``index`` (B, L) on, at which something holds that does not hold again once it fails.
+
+    Args:
+        index: Indices at which it is taken to hold.
+        holds: Whether it holds at other indices (B, L).
+        last: The last index that is asked for, or one for each (B, L).
+        length: More than any of them can move.
+    """
+
+    def further(step, index):
+        ahead = ops.minimum(index + step, last)
+        return ops.where(holds(ahead), ahead, index)
+
+    if isinstance(length, int):
+        for power in reversed(range((length - 1).bit_length())):
+            index = further(2**power, index)
+        return index
+    step = ops.while_loop(lambda step: 2 * step < length, lambda step: 2 * step, ops.ones((), "int32"))
+    return ops.while_loop(
+        lambda step, _: step > 0, lambda step, index: (step // 2, further(step, index)), (step, index)
+    )[1]
 
 
 def group_max(values: Tensor, groups: TieGroups) -> Tensor:

@@ -5,11 +5,11 @@ Everything else is here, with the gradient in closed form. Pairs are taken in on
 
 - dense: every pair by itself, for any loss, any labels and any lambda weight;
 - sorted: by sums over sorted scores, in time that grows with L log L, for losses that have a ``SortedForm``, where ties
-  are skipped and pairs have no weights. Those that have ``rank_terms`` are summed so too, for losses made of kernels.
+  are skipped and pairs have no weights, or weights that have ``rank_terms``.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from keras import ops
 
@@ -33,28 +33,25 @@ def check_pairs(pairs: Any, ties: Any, pair_reduction: Any) -> None:
     errors.check_choice("pair_reduction", pair_reduction, PAIR_REDUCTIONS)
 
 
-def check_method(method: Any, *, ties: str = "skip", lambda_weight: Any = None, of_kernels: bool = True) -> None:
-    """Raise unless pairs can be taken by ``method``, for a loss of kernels or another one that has a ``SortedForm``."""
+def check_method(method: Any, *, ties: str = "skip", lambda_weight: Any = None) -> None:
+    """Raise unless pairs can be taken by ``method``, for a loss that has a ``SortedForm``."""
     errors.check_choice("method", method, METHODS)
-    if method == "sorted" and not _is_sortable(ties, lambda_weight, of_kernels):
-        reason = "ties count or weights are known of single pairs only" if of_kernels else "a hinge has weights"
+    if method == "sorted" and not _is_sortable(ties, lambda_weight):
         raise ValueError(
-            f'`method` must be "auto" or "dense" where {reason}. '
+            '`method` must be "auto" or "dense" where ties count or weights are known of single pairs only. '
             f"Received: method={method!r}, ties={ties!r}, lambda_weight={lambda_weight!r}"
         )
 
 
-def by_sorting(
-    method: str, length: int | None, *, ties: str = "skip", lambda_weight: Any = None, of_kernels: bool = True
-) -> bool:
+def by_sorting(method: str, length: int | None, *, ties: str = "skip", lambda_weight: Any = None) -> bool:
     """Whether ``method`` sorts lists of this static length, or of any where it is None."""
-    if length == 0 or not _is_sortable(ties, lambda_weight, of_kernels):
+    if length == 0 or not _is_sortable(ties, lambda_weight):
         return False
     return method == "sorted" or (method == "auto" and (length is None or length > lists.SHORT))
 
 
-def _is_sortable(ties: str, lambda_weight: Any, of_kernels: bool) -> bool:
-    return ties == "skip" and (lambda_weight is None or (of_kernels and _rank_terms(lambda_weight) is not None))
+def _is_sortable(ties: str, lambda_weight: Any) -> bool:
+    return ties == "skip" and (lambda_weight is None or _rank_terms(lambda_weight) is not None)
 
 
 def _rank_terms(lambda_weight: Any) -> tuple[RankTerm, ...] | None:
@@ -136,11 +133,10 @@ def _read(
     method: str = "auto",
 ) -> Pairs:
     check_pairs(pairs, ties, pair_reduction)
-    of_kernels = isinstance(gap_loss.form, sorted_pairs.GapForm)
-    check_method(method, ties=ties, lambda_weight=lambda_weight, of_kernels=of_kernels)
+    check_method(method, ties=ties, lambda_weight=lambda_weight)
     labels, scores, mask = lists.prepare(labels, scores, mask)
     compared = compared_labels(labels, pairs)
-    sort = by_sorting(method, scores.shape[1], ties=ties, lambda_weight=lambda_weight, of_kernels=of_kernels)
+    sort = by_sorting(method, scores.shape[1], ties=ties, lambda_weight=lambda_weight)
     if gap_loss.form is None or not sort:
         items = items_of(labels, scores, mask, lambda_weight)._replace(labels=compared)
         return Pairs(scores, mask, *sums_over_pairs(items, gap_loss, PairRule(ties, lambda_weight)), None, compared)
@@ -186,8 +182,6 @@ def sorting(
     The losses (B, L) are those of the pairs in which each item is the better one, the slopes (B, L) the gradient of
     their weighed sum.
     """
-    # Lambda weights are summed so for losses of kernels only.
-    of_kernels = cast(sorted_pairs.GapForm, form)
     if lambda_weight is None:
 
         def unweighed(scores, weights=None):
@@ -204,6 +198,6 @@ def sorting(
         ranking = lists.ranking(labels, scores, mask)
         item_gains = lambda_weight.item_gains(labels, mask)
         terms = _rank_terms(lambda_weight) or ()
-        return sorted_lambdas.losses_and_slopes(grades, scores, mask, item_gains, ranking, terms, of_kernels, weights)
+        return sorted_lambdas.losses_and_slopes(grades, scores, mask, item_gains, ranking, terms, form.gaps, weights)
 
     return weighed

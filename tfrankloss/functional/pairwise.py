@@ -173,8 +173,7 @@ def pairwise_hinge_loss(
         pairs: As in ``rank_net_loss``.
         pair_reduction: As in ``rank_net_loss``.
         lambda_weight: As in ``rank_net_loss``.
-        method: "dense" takes every pair by itself, "sorted" sums over sorted scores in time that grows with L log L, as
-            exactly, and "auto" sorts lists of more than 64 items where there is no lambda weight.
+        method: As in ``rank_net_loss``. Without a lambda weight sums over sorted scores are as exact as pairs.
 
     Returns:
         (B, L) loss per item, 0 at padding.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from tfrankloss.functional import lists
+from tfrankloss.functional import hinge_sums, lists
 from tfrankloss.functional.sorted_pairs import BASE, Digit, Runs
 
 Tensor = Any
@@ -25,6 +25,11 @@ class HingeForm(NamedTuple):
 
     margin: float
 
+    @property
+    def gaps(self) -> hinge_sums.Hinge:
+        """As in ``SortedForm``."""
+        return hinge_sums.Hinge(self.margin)
+
     def losses_and_slopes(self, digit: Digit) -> tuple[Tensor, Tensor]:
         """As in ``SortedForm``."""
         runs, (own, worse, better) = Runs(digit), digit.classes()
@@ -33,8 +38,8 @@ class HingeForm(NamedTuple):
         gaps = runs.gaps_above(digit.scores, above)
         reached = lists.take(ops.concatenate([gaps, above + own], axis=2), reach)
         gaps, counts = reached[:, :, :BASE], reached[:, :, BASE:]
-        missing = self._missing(digit.scores, lists.take(digit.scores, reach))[:, :, None]
-        below = runs.total(own) - lists.take(above, _first_reaching(reach, digit.scores))
+        missing = self.gaps.missing(digit.scores, lists.take(digit.scores, reach))[:, :, None]
+        below = runs.total(own) - lists.take(above, _first_reaching(reach))
         losses = ops.sum(worse * (gaps + counts * missing), axis=2)
         return losses, ops.sum(better * below - worse * counts, axis=2)
 
@@ -45,7 +50,7 @@ class HingeForm(NamedTuple):
         reach = self._reach(digit.scores, runs)
         weighed = own * weights
         counts = lists.take(runs.above(own) + own, reach)
-        below = lists.take(runs.from_here(weighed), _first_reaching(reach, digit.scores))
+        below = lists.take(runs.from_here(weighed), _first_reaching(reach))
         return ops.sum(better * below - weights * worse * counts, axis=2)
 
     def _reach(self, scores: Tensor, runs: Runs) -> Tensor:
@@ -55,33 +60,13 @@ class HingeForm(NamedTuple):
         offset = length * ops.arange(batch, dtype="int32")[:, None]
         every, last = ops.reshape(scores, (-1,)), runs.last(scores) + offset
 
-        def further(step, reach):
-            ahead = ops.minimum(reach + step, last)
+        def is_reached(index):
             # The very comparison of the pairs by themselves: a gap equal to the margin costs nothing.
-            return ops.where(scores - ops.take(every, ahead, axis=0) < self.margin, ahead, reach)
+            return scores - ops.take(every, index, axis=0) < self.margin
 
-        reach = lists.indices(scores) + offset
-        if isinstance(length, int):
-            for power in reversed(range((length - 1).bit_length())):
-                reach = further(2**power, reach)
-        else:
-            step = ops.while_loop(lambda step: 2 * step < length, lambda step: 2 * step, ops.ones((), "int32"))
-            _, reach = ops.while_loop(
-                lambda step, _: step > 0, lambda step, reach: (step // 2, further(step, reach)), (step, reach)
-            )
-        return reach - offset
-
-    def _missing(self, scores: Tensor, others: Tensor) -> Tensor:
-        """The margin minus the gap of scores and others (B, L), without the rounding of the gap."""
-        gaps = scores - others
-        back = gaps - scores
-        rounded = (scores - (gaps - back)) - (others + back)
-        return (self.margin - gaps) - rounded
+        return lists.furthest(lists.indices(scores) + offset, is_reached, last, length) - offset
 
 
-def _first_reaching(reach: Tensor, like: Tensor) -> Tensor:
+def _first_reaching(reach: Tensor) -> Tensor:
     """The index (B, L) of the first place whose reach is at or below each place: reaches never go back up."""
-    shape = ops.shape(reach)
-    ones = ops.reshape(ops.ones_like(like), (-1,))
-    ending = ops.reshape(ops.segment_sum(ones, lists.flat_places(reach), num_segments=shape[0] * shape[1]), shape)
-    return ops.cast(ops.cumsum(ending, axis=1) - ending, "int32")
+    return lists.numbers_up_to(reach + 1, ops.shape(reach)[1])

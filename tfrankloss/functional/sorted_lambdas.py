@@ -8,7 +8,7 @@ from typing import Any
 
 from keras import ops
 
-from tfrankloss.functional import branches, lists, sorted_pairs
+from tfrankloss.functional import branches, gap_sums, lists, sorted_pairs
 from tfrankloss.functional.lambda_weights import RankTerm
 
 Tensor = Any
@@ -21,7 +21,7 @@ def losses_and_slopes(
     item_gains: Tensor,
     ranking: tuple[Tensor, Tensor],
     terms: Sequence[RankTerm],
-    form: sorted_pairs.GapForm,
+    gaps: gap_sums.GapForm,
     weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """For each item the loss of the pairs in which it is better, and the slope of all losses in its score, (B, L).
@@ -33,7 +33,7 @@ def losses_and_slopes(
         item_gains: (B, L) gains, which rise with the labels.
         ranking: Indices (B, L) that sort the lists by rank, and the ranks (B, L) in that order.
         terms: What the factor of ranks is the sum of.
-        form: The loss of a gap.
+        gaps: The loss of a gap.
         weights: (B, L) what the loss of each better item weighs in the slopes; None for 1.
     """
     order, ranks = ranking
@@ -44,8 +44,9 @@ def losses_and_slopes(
 
     def of_digit(digit, of_digits=None):
         own_ranks = ranks if digit.prefixes is None else lists.take(ranks, digit.orders[1])
-        return form.losses_and_slopes(
+        return sorted_pairs.losses_and_slopes_by_blocks(
             digit,
+            gaps,
             terms,
             ranking=(own_ranks, no_ties),
             item_gains=digit.sort(item_gains),

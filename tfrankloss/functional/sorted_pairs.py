@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from keras import ops
 
-from tfrankloss.functional import branches, gap_sums, gradients, kernels, lists
+from tfrankloss.functional import branches, gap_kernels, gap_sums, gradients, kernels, lists
 from tfrankloss.functional.lambda_weights import RankTerm
 
 Tensor = Any
@@ -185,6 +185,10 @@ class SortedForm(Protocol):
     Pairs are those of one prefix of which one item has a higher digit: that one is the better.
     """
 
+    @property
+    def gaps(self) -> gap_sums.GapForm:
+        """The loss of a gap for sums by blocks, in which pairs may have weights."""
+
     def losses_and_slopes(self, digit: Digit) -> tuple[Tensor, Tensor]:
         """For each place the loss of the pairs in which it is better, and the slope of all losses, (B, L) each."""
 
@@ -192,45 +196,52 @@ class SortedForm(Protocol):
         """The slope (B, L) of all losses, where those of better places are weighed by ``weights`` (B, L)."""
 
 
-class GapForm(gap_sums.GapKernels):
-    """The loss of a score gap that is made of kernels."""
+def losses_and_slopes_by_blocks(
+    digit: Digit,
+    gaps: gap_sums.GapForm,
+    terms: Sequence[RankTerm] = gap_sums.ALL_ALIKE,
+    ranking: tuple[Tensor | None, Tensor | None] = (None, None),
+    item_gains: Tensor | None = None,
+    of_digits: Tensor | None = None,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As in ``SortedForm``, with weights of pairs.
 
-    def losses_and_slopes(
-        self,
-        digit: Digit,
-        terms: Sequence[RankTerm] = gap_sums.ALL_ALIKE,
-        ranking: tuple[Tensor | None, Tensor | None] = (None, None),
-        item_gains: Tensor | None = None,
-        of_digits: Tensor | None = None,
-        weights: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """As in ``SortedForm``, with weights of pairs.
+    Args:
+        digit: The sorted lists.
+        gaps: The loss of a gap.
+        terms: What the factor of ranks is the sum of.
+        ranking: The ranks (B, L) in sorted order, and whether they are places; None where they do not matter.
+        item_gains: As for ``gap_sums.Channels``.
+        of_digits: As there.
+        weights: As there.
+    """
+    blocks = gap_sums.blocks_of(digit.scores, digit.prefixes, *ranking)
+    channels = gap_sums.Channels(digit.digits, digit.scores.dtype, item_gains, of_digits, weights)
+    value, as_better, as_worse = gap_sums.sums(blocks, channels.values, gaps, terms)
+    losses, slopes = channels.losses(value), channels.slopes(as_better, as_worse)
+    return kernels.joined(losses, blocks.length), kernels.joined(slopes, blocks.length)
 
-        Args:
-            digit: The sorted lists.
-            terms: What the factor of ranks is the sum of.
-            ranking: The ranks (B, L) in sorted order, and whether they are places; None where they do not matter.
-            item_gains: As for ``gap_sums.Channels``.
-            of_digits: As there.
-            weights: As there.
-        """
-        blocks = gap_sums.blocks_of(digit.scores, digit.prefixes, *ranking)
-        channels = gap_sums.Channels(digit.digits, digit.scores.dtype, item_gains, of_digits, weights)
-        value, as_better, as_worse = gap_sums.sums(blocks, channels.values, self, terms)
-        losses, slopes = channels.losses(value), channels.slopes(as_better, as_worse)
-        return kernels.joined(losses, blocks.length), kernels.joined(slopes, blocks.length)
+
+class KernelForm(NamedTuple):
+    """The loss of a gap that is made of kernels: a ``SortedForm``."""
+
+    gaps: gap_kernels.GapKernels
+
+    def losses_and_slopes(self, digit: Digit) -> tuple[Tensor, Tensor]:
+        """As in ``SortedForm``."""
+        return losses_and_slopes_by_blocks(digit, self.gaps)
 
     def weighed_slopes(self, digit: Digit, weights: Tensor) -> Tensor:
         """As in ``SortedForm``."""
         blocks = gap_sums.blocks_of(digit.scores, digit.prefixes)
         channels = gap_sums.Channels(digit.digits, digit.scores.dtype, weights=weights)
-        slopes = channels.slopes(*gap_sums.sums(blocks, channels.values, self, wanted=("as_better", "as_worse")))
+        slopes = channels.slopes(*gap_sums.sums(blocks, channels.values, self.gaps, wanted=("as_better", "as_worse")))
         return kernels.joined(slopes, blocks.length)
 
 
-# Rates that a random search found: 4e-5 of either kernel, and 2.3e-4.
-LOGISTIC = GapForm(kernels.SOFTPLUS, kernels.SIGMOID, grows=True, rates=(1, 2.0147, 2.9077, 3.213, 5.8528))
-SOFT_ZERO_ONE = GapForm(kernels.SIGMOID, kernels.SIGMOID_SLOPE, grows=False, rates=(1, 2.0447, 2.8295, 3.0715, 4.3767))
+LOGISTIC = KernelForm(gap_kernels.LOGISTIC)
+SOFT_ZERO_ONE = KernelForm(gap_kernels.SOFT_ZERO_ONE)
 
 
 def losses_and_slopes(labels: Tensor, scores: Tensor, mask: Tensor, form: SortedForm) -> tuple[Tensor, Tensor]:
@@ -271,7 +282,7 @@ def smooth_ranks(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
         def summed(channels, wanted):
             """The sums (B, L) of each channel (B, L)."""
             channels = ops.stack([kernels.cut(channel) for channel in channels], axis=2)
-            (total,) = gap_sums.sums(blocks, channels, SOFT_ZERO_ONE, wanted=[wanted])
+            (total,) = gap_sums.sums(blocks, channels, gap_kernels.SOFT_ZERO_ONE, wanted=[wanted])
             return [kernels.joined(total[:, :, channel], blocks.length) for channel in range(channels.shape[2])]
 
         (passed,) = summed([items], "value")

@@ -22,19 +22,11 @@ class PairwiseLoss(RankingLoss):
         **settings: Further arguments of ``RankingLoss`` and of the subclass.
     """
 
-    # Whether the loss is made of kernels, which is what lambda weights are summed over sorted scores with.
-    of_kernels = True
-
     def __init__(self, *, pairs: str, pair_reduction: str, lambda_weight: LambdaWeight | None, **settings: Any):
         check_pairs(pairs, settings.get("ties", "skip"), pair_reduction)
         check_lambda_weight(lambda_weight)
         if "method" in settings:
-            check_method(
-                settings["method"],
-                ties=settings.get("ties", "skip"),
-                lambda_weight=lambda_weight,
-                of_kernels=self.of_kernels,
-            )
+            check_method(settings["method"], ties=settings.get("ties", "skip"), lambda_weight=lambda_weight)
         super().__init__(pairs=pairs, pair_reduction=pair_reduction, lambda_weight=lambda_weight, **settings)
 
     def sums(self, labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
@@ -135,8 +127,6 @@ class PairwiseHingeLoss(PairwiseLoss):
         >>> print(round(float(PairwiseHingeLoss()([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])), 6))
         4.4
     """
-
-    of_kernels = False
 
     def __init__(
         self,
