@@ -86,8 +86,6 @@ def carried(held: Sums, entry: End, exit_: End, rates: Rates, upwards: bool = Fa
         rates: For each coordinate how fast each feature fades with it, (F,).
         upwards: Whether the blocks before are those of higher index.
     """
-    dtype = keras.backend.standardize_dtype(held.one.dtype)
-    rates = [of_one.astype(dtype) for of_one in rates]
     so_far = _so_far(held, exit_, rates, upwards)
     before = so_far.each(lambda values: _of_block_before(values, upwards, ops.zeros_like))
     return ways(exit_.each(lambda values: _of_block_before(values, upwards)), entry, rates).after(before)
@@ -208,7 +206,8 @@ def ways(start: End, stop: End, rates: Rates) -> Way:
     distances = [
         ops.abs(there - here)[:, :, None, None] for here, there in zip(start.coordinates, stop.coordinates, strict=True)
     ]
-    exponent = sum(distance * rate for distance, rate in zip(distances, rates, strict=True))
+    dtype = keras.backend.standardize_dtype(distances[0].dtype)
+    exponent = sum(distance * rate.astype(dtype) for distance, rate in zip(distances, rates, strict=True))
     fading = ops.exp(-exponent)
     if start.run is not None:
         same = ops.equal(start.run, stop.run)[:, :, None, None]

@@ -23,12 +23,14 @@ class GapKernels(NamedTuple):
             with the derivative -g.
         rates: Powers of t that make both kernels between blocks where ranks have a factor of their distance, which
             itself is no more precise than these.
+        short: As in ``gap_sums.GapForm``.
     """
 
     value: kernels.Kernel
     slope: kernels.Kernel
     grows: bool
     rates: tuple[float, ...]
+    short: int = 96
 
     def inside(self, blocks: gap_sums.Blocks, gaps: Tensor, is_above: Tensor) -> tuple[Tensor, Tensor]:
         """As in ``gap_sums.GapForm``."""

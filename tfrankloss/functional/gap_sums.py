@@ -35,6 +35,10 @@ SUMS = ("value", "as_better", "as_worse")
 class GapForm(Protocol):
     """The loss of a gap d = s_i - s_j of a better item i and another one j, as these sums take it."""
 
+    @property
+    def short(self) -> int:
+        """The length up to which lists take less time pair by pair, where pairs have weights; measured."""
+
     def inside(self, blocks: "Blocks", gaps: Tensor, is_above: Tensor) -> tuple[Tensor, Tensor]:
         """The loss and the size of its slope for gaps -d (B, n, T, T) inside blocks.
 

@@ -25,9 +25,11 @@ class Hinge(NamedTuple):
 
     Attributes:
         margin: m > 0.
+        short: As in ``gap_sums.GapForm``.
     """
 
     margin: float
+    short: int = 160
 
     def inside(self, blocks: gap_sums.Blocks, gaps: Tensor, is_above: Tensor) -> tuple[Tensor, Tensor]:
         """As in ``gap_sums.GapForm``."""

@@ -43,11 +43,19 @@ def check_method(method: Any, *, ties: str = "skip", lambda_weight: Any = None) 
         )
 
 
-def by_sorting(method: str, length: int | None, *, ties: str = "skip", lambda_weight: Any = None) -> bool:
+def by_sorting(
+    method: str,
+    length: int | None,
+    *,
+    form: sorted_pairs.SortedForm = sorted_pairs.LOGISTIC,
+    ties: str = "skip",
+    lambda_weight: PairWeight | None = None,
+) -> bool:
     """Whether ``method`` sorts lists of this static length, or of any where it is None."""
     if length == 0 or not _is_sortable(ties, lambda_weight):
         return False
-    return method == "sorted" or (method == "auto" and (length is None or length > lists.SHORT))
+    short = lists.SHORT if lambda_weight is None else form.gaps.short
+    return method == "sorted" or (method == "auto" and (length is None or length > short))
 
 
 def _is_sortable(ties: str, lambda_weight: Any) -> bool:
@@ -136,11 +144,11 @@ def _read(
     check_method(method, ties=ties, lambda_weight=lambda_weight)
     labels, scores, mask = lists.prepare(labels, scores, mask)
     compared = compared_labels(labels, pairs)
-    sort = by_sorting(method, scores.shape[1], ties=ties, lambda_weight=lambda_weight)
-    if gap_loss.form is None or not sort:
+    form = gap_loss.form
+    if form is None or not by_sorting(method, scores.shape[1], form=form, ties=ties, lambda_weight=lambda_weight):
         items = items_of(labels, scores, mask, lambda_weight)._replace(labels=compared)
         return Pairs(scores, mask, *sums_over_pairs(items, gap_loss, PairRule(ties, lambda_weight)), None, compared)
-    slopes = sorting(labels, compared, mask, gap_loss.form, lambda_weight)
+    slopes = sorting(labels, compared, mask, form, lambda_weight)
     how_twice = None if lambda_weight is None else 'Use method="dense" for them.'
     return Pairs(scores, mask, slopes, lambda scores, weights: slopes(scores, weights)[1], how_twice, compared)
 

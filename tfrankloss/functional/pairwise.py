@@ -64,8 +64,8 @@ def rank_net_loss(
         lambda_weight: How much each pair matters, w, at the present order of the scores; None for 1. It gets no
             gradient.
         method: How pairs are summed: "dense" takes every pair by itself, "sorted" sums over sorted scores in time that
-            grows with L log L, and "auto" sorts lists of more than 64 items where ties are skipped and the lambda
-            weight, if there is one, has ``rank_terms``.
+            grows with L log L, and "auto" sorts long lists, of more than 64 items, or with a lambda weight of more
+            than 96, where ties are skipped and the lambda weight, if there is one, has ``rank_terms``.
 
     Returns:
         (B, L) loss per item, 0 at padding.
@@ -173,7 +173,8 @@ def pairwise_hinge_loss(
         pairs: As in ``rank_net_loss``.
         pair_reduction: As in ``rank_net_loss``.
         lambda_weight: As in ``rank_net_loss``.
-        method: As in ``rank_net_loss``. Without a lambda weight sums over sorted scores are as exact as pairs.
+        method: As in ``rank_net_loss``, but with a lambda weight "auto" sorts lists of more than 160 items. Without
+            one, sums over sorted scores are as exact as those of pairs.
 
     Returns:
         (B, L) loss per item, 0 at padding.
