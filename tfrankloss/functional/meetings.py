@@ -55,10 +55,13 @@ class Meetings:
             *sides: For each sum what a meeting holds for its first item and for its second one, (R, P + 1, B) each; 0
                 for whoever meets nobody. None for the second item if it gets minus what the first one gets.
         """
-        # XLA fuses no concatenation into what follows it. Without these it works out every value again for each sum,
-        # and adds up in the order of the transposed result, which takes several times as long.
+        # XLA fuses no concatenation into what follows it. Without one it works out every value again for each sum, and
+        # adds up in the order of the transposed result, which takes several times as long.
         of_first = ops.concatenate([first for first, _ in sides], axis=2)
         of_second = ops.concatenate([first if second is None else second for first, second in sides], axis=2)
+        if len(sides) == 1 and sides[0][1] is None:
+            # In one round more nobody meets.
+            of_first = of_second = ops.concatenate([of_first, ops.zeros_like(of_first[:1])], axis=0)
         totals = ops.concatenate([ops.sum(of_first, axis=0), self._sum_of_second(of_second)], axis=0)
         of_first, of_second = (
             ops.split(ops.transpose(rows[: self.length]), len(sides), axis=0)
@@ -72,7 +75,7 @@ class Meetings:
     def _sum_of_second(self, values: Tensor) -> Tensor:
         """The sums (P, B) over the rounds of what second items get."""
         batch, whole = ops.shape(values)[2], self.rounds * self.players
-        values = ops.reshape(values, (self.rounds * (self.players + 1), batch))
+        values = ops.reshape(values[: self.rounds], (self.rounds * (self.players + 1), batch))
         sums = ops.sum(ops.reshape(values[:whole], (self.rounds, self.players, batch)), axis=0)
         # Row n belongs to player n + 1, counted around the list.
         last = self.players - 1

@@ -181,13 +181,17 @@ def _losses_by_sorting(
 ) -> tuple[Tensor, Tensor]:
     order = lists.descending_order(labels, mask)
     places = lists.inverse(order)
+    sorted_mask = sorted_places.mask_in_order(mask, scores)
 
     def in_order():
-        return _losses_in_order(scores, mask, (order, places), rule, upstream)
+        sorted_scores, sorted_upstream = _sorted((scores, upstream), order, places)
+        weights = rule.weights(lists.places(scores), ops.cast(sorted_mask, scores.dtype))
+        found = sorted_places.losses_in_order(sorted_scores, sorted_mask, weights, sorted_upstream)
+        return tuple(lists.put_back(values, order, back=places) for values in found)
 
     if rule.ties == "position":
         return in_order()
-    sorted_labels, sorted_mask = lists.put_back(labels, places), sorted_places.mask_in_order(mask, scores)
+    sorted_labels = lists.put_back(labels, places)
     same = ops.logical_and(ops.equal(sorted_labels[:, 1:], sorted_labels[:, :-1]), sorted_mask[:, 1:])
 
     def of_groups():
@@ -197,17 +201,6 @@ def _losses_by_sorting(
 
     # Where all labels differ the rules are one.
     return ops.cond(ops.any(same), of_groups, in_order)
-
-
-def _losses_in_order(
-    scores: Tensor, mask: Tensor, order: tuple[Tensor, Tensor], rule: Rule, upstream: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Losses of items in an order without ties, given by indices (B, L) that sort lists and their inverse."""
-    sorted_mask = sorted_places.mask_in_order(mask, scores)
-    sorted_scores, sorted_upstream = _sorted((scores, upstream), *order)
-    weights = rule.weights(lists.places(scores), ops.cast(sorted_mask, scores.dtype))
-    found = sorted_places.losses_in_order(sorted_scores, sorted_mask, weights, sorted_upstream)
-    return tuple(lists.put_back(values, order[0], back=order[1]) for values in found)
 
 
 def _sorted(values: Sequence[Tensor | None], order: Tensor, places: Tensor) -> list[Tensor | None]:
