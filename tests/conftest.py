@@ -1,7 +1,10 @@
 """What every test needs before TensorFlow or Keras is imported, and how many examples the laws are tried on."""
 
+import functools
+import inspect
 import itertools
 import os
+import re
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # TensorFlow Ranking's modules are written for Keras 2; Keras 3, imported as `keras`, is not touched by this.
@@ -13,6 +16,7 @@ import hypothesis
 import keras
 import numpy
 import pytest
+import tensorflow
 
 # How many random examples: of a quick run, and of the two sweeps; of settings there are several to a class.
 QUICK, SWEEPS = 8, {"classes": 200, "settings": 25}
@@ -93,10 +97,20 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if not is_left(item)]
 
 
+@functools.cache
+def may_train(module):
+    """Whether tests of a module may call ``fit``, by themselves or in the code of a page or an example."""
+    return re.search(r"\.fit\(|\.main\(|doctest|exec\(", inspect.getsource(module)) is not None
+
+
 @pytest.fixture(autouse=True)
-def same_draws():
+def same_draws(request):
     """Weights, shuffles and dropout are drawn alike in every run of a test."""
-    keras.utils.set_random_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        if not may_train(request.module):
+            # It makes TensorFlow forget the functions that it compiled, and `fit` alone draws by its seed, to shuffle.
+            patch.setattr(tensorflow.random, "set_seed", lambda seed: None)
+        keras.utils.set_random_seed(0)
 
 
 @pytest.fixture
