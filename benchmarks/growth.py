@@ -15,7 +15,7 @@ import peers
 import timing
 
 LENGTHS = [100, 300, 1000, 3000, 10000, 30000, 100000]
-NAMES = ["RankNet", "RankNet + NDCG", "hinge", "ApproxNDCG", "ListMLE", "softmax"]
+NAMES = ["RankNet", "RankNet + NDCG", "hinge", "hinge + NDCG", "ApproxNDCG", "ListMLE", "softmax"]
 
 
 def seconds_of(loss, length):

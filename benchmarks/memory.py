@@ -15,7 +15,7 @@ import peers
 
 # Of the towers that are trained.
 FEATURES, UNITS = 128, 1024
-NAMES = ["RankNet", "RankNet + NDCG", "hinge", "ApproxNDCG", "NeuralSort NDCG", "softmax", "ListMLE"]
+NAMES = ["RankNet", "RankNet + NDCG", "hinge", "hinge + NDCG", "ApproxNDCG", "NeuralSort NDCG", "softmax", "ListMLE"]
 NAMES += [f"ListMLE, {ties}" for ties in ("ties by position", "random ties")]
 
 
