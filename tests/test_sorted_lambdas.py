@@ -90,6 +90,21 @@ def hinges_of_label_gaps(labels, scores, margin):
     return values, slopes
 
 
+def hinge_by_label_gaps(margin):
+    """One object each, so that it is compiled once."""
+    weight = tfrankloss.LabelDiffLambdaWeight()
+    loss = tfrankloss.PairwiseHingeLoss(margin=margin, lambda_weight=weight, method="sorted", reduction=None)
+    return _made.setdefault(margin, loss)
+
+
+def test_weighed_hinge_of_gaps_about_the_margin(random):
+    """Whose own rounding would show."""
+    labels = padded(labels_of("grades", random, (3, 700)), random)
+    scores = (labels + random.normal(size=labels.shape) * 1e-4).astype("float32")
+    values, _ = values_and_gradient(hinge_by_label_gaps(1.0), labels, scores)
+    np.testing.assert_allclose(values, hinges_of_label_gaps(labels, scores, 1.0)[0], rtol=2e-6)
+
+
 # From a reach of many blocks to none.
 @pytest.mark.parametrize("margin", [0.01, 1.0, 25.0] if NAME == "tensorflow" else [1.0])
 @pytest.mark.parametrize("scores", ["usual", "wide", "converged", "at the margin"])
@@ -97,13 +112,7 @@ def hinges_of_label_gaps(labels, scores, margin):
 def test_hinge_is_as_exact_as_float64(margin, scores, labels, random):
     labels = padded(labels_of(labels, random, (3, 700)), random)
     scores = scores_of(scores, random, labels)
-    loss = _made.setdefault(
-        margin,
-        tfrankloss.PairwiseHingeLoss(
-            margin=margin, lambda_weight=tfrankloss.LabelDiffLambdaWeight(), method="sorted", reduction=None
-        ),
-    )
-    values, gradient = values_and_gradient(loss, labels, scores)
+    values, gradient = values_and_gradient(hinge_by_label_gaps(margin), labels, scores)
     expected, slopes = hinges_of_label_gaps(labels, scores, np.float64(np.float32(margin)))
     np.testing.assert_allclose(values, expected, rtol=2e-6)
     assert (np.abs(gradient - slopes) <= 2e-6 * np.abs(slopes).max(axis=1, keepdims=True)).all()
