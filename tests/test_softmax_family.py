@@ -9,9 +9,12 @@ from keras import ops
 from tfrankloss import (
     CalibratedSoftmaxLoss,
     CircleLoss,
+    KLListwiseLoss,
+    ListNetLoss,
     PolyOneSoftmaxLoss,
     SoftmaxLoss,
     UniqueSoftmaxLoss,
+    XENDCGLoss,
     functional,
 )
 from tfrankloss.functional import lists, log_sums
@@ -48,6 +51,45 @@ def test_weights_without_discounted_gains_raise(loss, weight):
     function = getattr(functional, loss().name)
     with pytest.raises(TypeError, match=r"`lambda_weight` must be None or a weight of discounted gains.*Received: "):
         function([[1.0, 0.0]], [[0.5, 0.6]], lambda_weight=weight)
+
+
+@pytest.mark.parametrize("of", ["labels", "scores", "weights"])
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize(
+    "loss",
+    [SoftmaxLoss(), ListNetLoss(), KLListwiseLoss(), KLListwiseLoss(labels_are_probabilities=True), XENDCGLoss()],
+)
+def test_sums_of_lists_have_the_gradients_of_their_items(loss, weighed, of, random):
+    labels = random.uniform(0.1, 3, (6, 9)).astype("float32")
+    mask = random.random(labels.shape) < 0.7
+    # Lists of nothing to learn: no relevant item, one item, none.
+    labels[0] = 0
+    mask[1:3] = False
+    mask[1, 4] = True
+    given = {
+        "labels": labels,
+        "scores": random.normal(size=labels.shape).astype("float32"),
+        "weights": np.where(mask, random.uniform(0.5, 2, labels.shape), 0).astype("float32"),
+    }
+    mask, tensors = ops.convert_to_tensor(mask), {name: ops.convert_to_tensor(part) for name, part in given.items()}
+
+    def by_list(_, values, __):
+        parts = {**tensors, of: values}
+        weights = parts["weights"] if weighed else None
+        return loss.sums(parts["labels"], parts["scores"], mask, weights) * (1 + ops.arange(6, dtype="float32"))
+
+    def by_item(_, values, __):
+        parts = {**tensors, of: values}
+        losses = loss.item_losses(parts["labels"], parts["scores"], mask)
+        losses = losses * parts["weights"] if weighed else losses
+        return ops.sum(losses, axis=1) * (1 + ops.arange(6, dtype="float32"))
+
+    if of == "weights" and not weighed:
+        pytest.skip("nothing has weights")
+    for found, expected in zip(
+        values_and_gradient(by_list, labels, given[of]), values_and_gradient(by_item, labels, given[of]), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_poly_one_of_epsilon_zero_is_softmax(random):

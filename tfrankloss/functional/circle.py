@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import lists, log_sums
+from tfrankloss.functional import list_softmax, lists, log_sums
 
 Tensor = Any
 
@@ -55,7 +55,7 @@ def circle_loss(
     as_better = gamma * ops.relu(1 + margin - fixed) * (1 - margin - scores)
     as_worse = gamma * ops.relu(fixed + margin) * (scores - margin)
     exponents = log_sums.lower_logsumexp(labels, as_worse, mask).over(-as_better)
-    losses = ops.softplus(lists.masked_logsumexp(exponents, mask))
+    losses = ops.softplus(list_softmax.masked_logsumexp(exponents, mask))
     return lists.share_by_label(losses[:, 0], labels)
 
 

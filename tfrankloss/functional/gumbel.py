@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import lists
+from tfrankloss.functional import list_softmax, lists
 
 Tensor = Any
 ItemLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -73,7 +73,7 @@ def gumbel_scores(
     noise = as_noise(noise, scores)
     # Near the top of a list, where the order is decided, centered scores take up noise without losing digits.
     noisy = (lists.centered(scores, mask)[:, None, :] + noise) / gumbel_temperature
-    log_probabilities = lists.masked_log_softmax(flat(noisy), per_draw(mask, noise))
+    log_probabilities = list_softmax.masked_log_softmax(flat(noisy), per_draw(mask, noise))
     return ops.reshape(log_probabilities, ops.shape(noise))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import lists
+from tfrankloss.functional import list_softmax, lists
 
 Tensor = Any
 
@@ -173,8 +173,8 @@ def losses(scores: Tensor, exists: Tensor, own: Tensor, found: Hits, settings: S
     scores = lists.centered(scores, ops.logical_or(allowed, positive))
     if settings.margin:
         scores = ops.where(positive, scores - settings.margin, scores)
-    total = lists.masked_logsumexp(scores, allowed)
-    values = total - lists.masked_logsumexp(scores, positive)
+    total = list_softmax.masked_logsumexp(scores, allowed)
+    values = total - list_softmax.masked_logsumexp(scores, positive)
     if settings.label_smoothing:
         count = ops.sum(ops.cast(allowed, scores.dtype), axis=1, keepdims=True)
         mean = ops.sum(ops.where(allowed, scores, 0.0), axis=1, keepdims=True) / ops.maximum(count, 1.0)

@@ -9,7 +9,8 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import lists
+from tfrankloss.functional import list_softmax, lists
+from tfrankloss.functional.list_softmax import CrossEntropy
 
 Tensor = Any
 
@@ -44,10 +45,17 @@ def list_net_loss(
 
     Source: Cao et al., "Learning to Rank: From Pairwise Approach to Listwise Approach", ICML 2007.
     """
+    return list_net_cross_entropy(labels, scores, mask, label_temperature=label_temperature).losses()
+
+
+def list_net_cross_entropy(
+    labels: Tensor, scores: Tensor, mask: Tensor | None, *, label_temperature: float
+) -> CrossEntropy:
+    """What ``list_net_loss`` gives by item, to be added up by list as well."""
     errors.check_positive("label_temperature", label_temperature)
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    targets, _ = _label_distribution(labels, mask, label_temperature)
-    return lists.cross_entropy(targets, scores, mask)
+    targets, total, _ = _label_distribution(labels, mask, label_temperature)
+    return CrossEntropy(targets, scores, mask, total=total)
 
 
 def kl_listwise_loss(
@@ -88,15 +96,28 @@ def kl_listwise_loss(
 
     Source: the project's list-wise document; Kullback and Leibler 1951.
     """
+    divergence = kl_cross_entropy(
+        labels,
+        scores,
+        mask,
+        label_temperature=label_temperature,
+        labels_are_probabilities=labels_are_probabilities,
+    )
+    return divergence.losses()
+
+
+def kl_cross_entropy(
+    labels: Tensor, scores: Tensor, mask: Tensor | None, *, label_temperature: float, labels_are_probabilities: bool
+) -> CrossEntropy:
+    """What ``kl_listwise_loss`` gives by item, to be added up by list as well."""
     errors.check_positive("label_temperature", label_temperature)
     errors.check_bool("labels_are_probabilities", labels_are_probabilities)
     labels, scores, mask = lists.prepare(labels, scores, mask)
     if labels_are_probabilities:
-        targets = labels
-        log_targets = ops.log(ops.where(targets > 0, targets, 1.0)), ops.zeros_like(labels[:, :1])
-    else:
-        targets, log_targets = _label_distribution(labels, mask, label_temperature)
-    return lists.cross_entropy(targets, scores, mask, log_targets)
+        log_targets = ops.log(ops.where(labels > 0, labels, 1.0)), ops.zeros_like(labels[:, :1])
+        return CrossEntropy(labels, scores, mask, log_targets)
+    targets, total, log_targets = _label_distribution(labels, mask, label_temperature)
+    return CrossEntropy(targets, scores, mask, log_targets, total)
 
 
 def teacher_probabilities(scores: Tensor, mask: Tensor | None = None, *, temperature: float = 1.0) -> Tensor:
@@ -135,7 +156,7 @@ def teacher_probabilities(scores: Tensor, mask: Tensor | None = None, *, tempera
     scores = ops.stop_gradient(ops.convert_to_tensor(scores))
     _, scores, mask = lists.prepare(ops.zeros_like(scores), scores, mask)
     scores = lists.centered(scores, mask) / temperature
-    return ops.where(mask, ops.exp(lists.masked_log_softmax(scores, mask)), -1.0)
+    return ops.where(mask, ops.exp(list_softmax.masked_log_softmax(scores, mask)), -1.0)
 
 
 def xe_ndcg_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, gamma: float = 0.5) -> Tensor:
@@ -167,6 +188,11 @@ def xe_ndcg_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, 
 
     Source: Bruch, "An Alternative Cross Entropy Loss for Learning-to-Rank", WWW 2021.
     """
+    return xe_ndcg_cross_entropy(labels, scores, mask, gamma=gamma).losses()
+
+
+def xe_ndcg_cross_entropy(labels: Tensor, scores: Tensor, mask: Tensor | None, *, gamma: float) -> CrossEntropy:
+    """What ``xe_ndcg_loss`` gives by item, to be added up by list as well."""
     errors.check_share("gamma", gamma)
     labels, scores, mask = lists.prepare(labels, scores, mask)
     # Gains relative to the largest label stay finite however large it is.
@@ -174,11 +200,17 @@ def xe_ndcg_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, 
     two = ops.cast(2.0, labels.dtype)
     gains = ops.where(mask, ops.power(two, labels - largest) - gamma * ops.power(two, -largest), 0.0)
     targets = lists.ratio(gains, ops.sum(gains, axis=1, keepdims=True))
-    return lists.cross_entropy(ops.where(largest > 0, targets, 0.0), scores, mask)
+    return CrossEntropy(ops.where(largest > 0, targets, 0.0), scores, mask)
 
 
-def _label_distribution(labels: Tensor, mask: Tensor, label_temperature: float) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """softmax(labels / T) over items, 0 in lists whose labels are all 0, and its logarithm as two to be subtracted."""
-    terms = lists.softmax_terms(labels if label_temperature == 1 else labels / label_temperature, mask)
+def _label_distribution(
+    labels: Tensor, mask: Tensor, label_temperature: float
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """softmax(labels / T) over items, 0 in lists whose labels are all 0, its sum, and its logarithm.
+
+    The logarithm is two numbers to be subtracted.
+    """
+    terms = list_softmax.softmax_terms(labels if label_temperature == 1 else labels / label_temperature, mask)
     informative = ops.cast(terms.largest > 0, labels.dtype)
-    return terms.exponentials * (informative / terms.total), (terms.centered, ops.log(terms.total))
+    logarithm = terms.centered, ops.log(terms.total)
+    return terms.exponentials * (informative / terms.total), informative, logarithm

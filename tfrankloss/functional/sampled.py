@@ -12,7 +12,7 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import lists
+from tfrankloss.functional import list_softmax, lists
 from tfrankloss.functional.pairs import PAIR_REDUCTIONS
 
 Tensor = Any
@@ -48,7 +48,7 @@ def sampled_softmax_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = N
     for Neural Machine Translation", ACL 2015.
     """
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    return ops.where(_first_column(labels), -_counted(labels) * lists.masked_log_softmax(scores, mask), 0.0)
+    return ops.where(_first_column(labels), -_counted(labels) * list_softmax.masked_log_softmax(scores, mask), 0.0)
 
 
 def bpr_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None, *, pair_reduction: str = "sum") -> Tensor:

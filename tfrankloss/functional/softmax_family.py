@@ -9,8 +9,9 @@ from typing import Any
 from keras import ops
 
 from tfrankloss import errors
-from tfrankloss.functional import gains, lists, log_sums
+from tfrankloss.functional import gains, list_softmax, lists, log_sums
 from tfrankloss.functional.lambda_weights import ItemWeight, check_item_weight
+from tfrankloss.functional.list_softmax import CrossEntropy
 
 Tensor = Any
 
@@ -48,9 +49,16 @@ def softmax_loss(
 
     Source: Bruch et al., "An Analysis of the Softmax Cross Entropy Loss for Learning-to-Rank", ICTIR 2019.
     """
+    return softmax_cross_entropy(labels, scores, mask, lambda_weight=lambda_weight).losses()
+
+
+def softmax_cross_entropy(
+    labels: Tensor, scores: Tensor, mask: Tensor | None, *, lambda_weight: ItemWeight | None
+) -> CrossEntropy:
+    """What ``softmax_loss`` gives by item, to be added up by list as well."""
     check_item_weight(lambda_weight)
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    return lists.cross_entropy(_targets(labels, scores, mask, lambda_weight), scores, mask)
+    return CrossEntropy(_targets(labels, scores, mask, lambda_weight), scores, mask)
 
 
 def poly_one_softmax_loss(
@@ -93,7 +101,7 @@ def poly_one_softmax_loss(
     errors.check_number("epsilon", epsilon)
     check_item_weight(lambda_weight)
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    log_probabilities = lists.masked_log_softmax(scores, mask)
+    log_probabilities = list_softmax.masked_log_softmax(scores, mask)
     targets = _targets(labels, scores, mask, lambda_weight)
     return -targets * (log_probabilities + epsilon * ops.expm1(log_probabilities))
 
@@ -151,12 +159,12 @@ def calibrated_softmax_loss(
             ops.concatenate([mask, ops.ones(column, dtype="bool")], axis=1),
         )
         targets, virtual_target = gained[:, :-1], gained[:, -1:]
-    losses = lists.cross_entropy(targets, scores, mask, anchored=True)
+    losses = CrossEntropy(targets, scores, mask, anchored=True).losses()
     if lambda_weight is None and virtual_label == 0:
         return losses
     items = ops.cast(mask, losses.dtype)
     share = virtual_target / ops.maximum(ops.sum(items, axis=1, keepdims=True), 1.0)
-    return losses + items * (share * ops.softplus(lists.masked_logsumexp(scores, mask)))
+    return losses + items * (share * ops.softplus(list_softmax.masked_logsumexp(scores, mask)))
 
 
 def unique_softmax_loss(labels: Tensor, scores: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -9,6 +9,7 @@ from keras import ops
 from tfrankloss import errors, inputs
 from tfrankloss.config import from_config, to_config
 from tfrankloss.functional import lists
+from tfrankloss.functional.list_softmax import CrossEntropy
 
 Tensor = Any
 
@@ -106,6 +107,22 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
     def from_config(cls, config: dict[str, Any]) -> "RankingLoss":
         """The loss of ``config``."""
         return cls(**from_config(config))
+
+
+class CrossEntropyLoss(RankingLoss):
+    """Base of the losses that are cross entropies of lists: a step adds them up by list, which takes less."""
+
+    @abc.abstractmethod
+    def cross_entropy(self, labels: Tensor, scores: Tensor, mask: Tensor) -> CrossEntropy:
+        """Targets and scores, the latter already divided by the temperature."""
+
+    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+        """As in ``RankingLoss``."""
+        return self.cross_entropy(labels, scores, mask).losses()
+
+    def sums(self, labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
+        """As in ``RankingLoss``."""
+        return self.cross_entropy(labels, scores, mask).sums(weights)
 
 
 class _Reduction(keras.losses.Loss):

@@ -6,13 +6,15 @@ import keras
 
 from tfrankloss import errors, functional
 from tfrankloss.functional import gains
+from tfrankloss.functional.list_softmax import CrossEntropy
+from tfrankloss.functional.listwise import kl_cross_entropy, list_net_cross_entropy, xe_ndcg_cross_entropy
 from tfrankloss.functional.plackett_luce import check_list_mle, list_mle_sums
-from tfrankloss.losses.base import RankingLoss, Tensor
+from tfrankloss.losses.base import CrossEntropyLoss, RankingLoss, Tensor
 from tfrankloss.losses.lambda_weights import ListMLELambdaWeight
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
-class ListNetLoss(RankingLoss):
+class ListNetLoss(CrossEntropyLoss):
     """Cross entropy of the top-one probabilities of labels and scores: ``functional.list_net_loss``.
 
     Args:
@@ -44,12 +46,12 @@ class ListNetLoss(RankingLoss):
             label_temperature=label_temperature, temperature=temperature, reduction=reduction, name=name, dtype=dtype
         )
 
-    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        return functional.list_net_loss(labels, scores, mask, **self.settings)
+    def cross_entropy(self, labels: Tensor, scores: Tensor, mask: Tensor) -> CrossEntropy:
+        return list_net_cross_entropy(labels, scores, mask, **self.settings)
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
-class KLListwiseLoss(RankingLoss):
+class KLListwiseLoss(CrossEntropyLoss):
     """Kullback-Leibler divergence of labels and scores as distributions: ``functional.kl_listwise_loss``.
 
     Args:
@@ -90,12 +92,12 @@ class KLListwiseLoss(RankingLoss):
             dtype=dtype,
         )
 
-    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        return functional.kl_listwise_loss(labels, scores, mask, **self.settings)
+    def cross_entropy(self, labels: Tensor, scores: Tensor, mask: Tensor) -> CrossEntropy:
+        return kl_cross_entropy(labels, scores, mask, **self.settings)
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
-class XENDCGLoss(RankingLoss):
+class XENDCGLoss(CrossEntropyLoss):
     """Cross entropy of exponential gains and scores as distributions: ``functional.xe_ndcg_loss``.
 
     Args:
@@ -125,8 +127,8 @@ class XENDCGLoss(RankingLoss):
         errors.check_share("gamma", gamma)
         super().__init__(gamma=gamma, temperature=temperature, reduction=reduction, name=name, dtype=dtype)
 
-    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        return functional.xe_ndcg_loss(labels, scores, mask, **self.settings)
+    def cross_entropy(self, labels: Tensor, scores: Tensor, mask: Tensor) -> CrossEntropy:
+        return xe_ndcg_cross_entropy(labels, scores, mask, **self.settings)
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")

@@ -6,11 +6,13 @@ import keras
 
 from tfrankloss import errors, functional
 from tfrankloss.functional.lambda_weights import ItemWeight, check_item_weight
-from tfrankloss.losses.base import RankingLoss, Tensor
+from tfrankloss.functional.list_softmax import CrossEntropy
+from tfrankloss.functional.softmax_family import softmax_cross_entropy
+from tfrankloss.losses.base import CrossEntropyLoss, RankingLoss, Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")
-class SoftmaxLoss(RankingLoss):
+class SoftmaxLoss(CrossEntropyLoss):
     """Softmax cross entropy over each list, weighed by the labels: ``functional.softmax_loss``.
 
     Args:
@@ -44,8 +46,8 @@ class SoftmaxLoss(RankingLoss):
             lambda_weight=lambda_weight, temperature=temperature, reduction=reduction, name=name, dtype=dtype
         )
 
-    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        return functional.softmax_loss(labels, scores, mask, **self.settings)
+    def cross_entropy(self, labels: Tensor, scores: Tensor, mask: Tensor) -> CrossEntropy:
+        return softmax_cross_entropy(labels, scores, mask, **self.settings)
 
 
 @keras.saving.register_keras_serializable(package="tfrankloss")

@@ -1,0 +1,134 @@
+"""Softmaxes over the items of lists, and cross entropies of them."""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from tfrankloss.functional import gradients, lists
+
+Tensor = Any
+
+
+def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
+    """log(sum(exp(values))) over the items of each list, (B, 1); lists without items give about ``lists.LOWEST``."""
+    return ops.logsumexp(ops.where(mask, values, lists.LOWEST), axis=1, keepdims=True)
+
+
+def masked_log_softmax(values: Tensor, mask: Tensor) -> Tensor:
+    """log softmax of finite values over the items of each list, (B, L); 0 at padding."""
+
+    @gradients.custom_gradient
+    def log_softmax(values):
+        terms = softmax_terms(values, mask)
+
+        def gradient(*args, upstream=None):
+            upstream = terms.items * (args[0] if upstream is None else upstream)
+            return upstream - terms.exponentials * (ops.sum(upstream, axis=1, keepdims=True) / terms.total)
+
+        return terms.items * (terms.centered - ops.log(terms.total)), gradient
+
+    return log_softmax(values)
+
+
+class CrossEntropy(NamedTuple):
+    """targets * (log_targets - log softmax of scores over the items of each list), by item or added up by list.
+
+    Attributes:
+        targets: (B, L) what items weigh, 0 at padding.
+        scores: (B, L) finite scores.
+        mask: (B, L) booleans, False at padding.
+        log_targets: Finite numbers (B, L), and (B, 1) to be subtracted from them; None for 0.
+        total: (B, 1) the sum of the targets of each list, whatever the scores and labels; None to add them up.
+        anchored: Whether the softmax is over one more item of each list, of score 0.
+    """
+
+    targets: Tensor
+    scores: Tensor
+    mask: Tensor
+    log_targets: tuple[Tensor, Tensor] | None = None
+    total: Tensor | None = None
+    anchored: bool = False
+
+    def losses(self) -> Tensor:
+        """The losses (B, L) of items."""
+
+        def of_items(targets, scores, *log_targets):
+            terms, surprise = self._surprise(scores, log_targets)
+
+            def gradient(*args, upstream=None):
+                upstream = args[0] if upstream is None else upstream
+                weighed = upstream * targets
+                total = ops.sum(weighed, axis=1, keepdims=True)
+                slopes = terms.exponentials * (total / terms.total) - weighed
+                of_log_targets = (weighed, -total) if log_targets else ()
+                return terms.items * upstream * surprise, slopes, *of_log_targets
+
+            return targets * surprise, gradient
+
+        return gradients.custom_gradient(of_items)(self.targets, self.scores, *(self.log_targets or ()))
+
+    def sums(self, weights: Tensor | None) -> Tensor:
+        """The sums (B,) of the losses of each list, its items weighed by ``weights`` (B, L), 0 at padding; None for 1.
+
+        The gradient takes less than that of ``losses``, which has to be ready for any weights.
+        """
+
+        def of_lists(targets, scores, *log_targets):
+            terms, surprise = self._surprise(scores, log_targets)
+            is_known = weights is None and self.total is not None
+            total = self.total if is_known else ops.sum(targets, axis=1, keepdims=True)
+
+            def gradient(*args, upstream=None):
+                upstream = (args[0] if upstream is None else upstream)[:, None]
+                weighed = upstream * targets
+                slopes = terms.exponentials * (upstream * total / terms.total) - weighed
+                of_log_targets = (weighed, -upstream * total) if log_targets else ()
+                return terms.items * upstream * surprise, slopes, *of_log_targets
+
+            return ops.sum(targets * surprise, axis=1), gradient
+
+        targets = self.targets if weights is None else self.targets * weights
+        return gradients.custom_gradient(of_lists)(targets, self.scores, *(self.log_targets or ()))
+
+    def _surprise(self, scores: Tensor, log_targets: tuple[Tensor, ...]) -> tuple["SoftmaxTerms", Tensor]:
+        """The terms of the softmax, and what targets are multiplied by: large at padding, but finite."""
+        terms = softmax_terms(scores, self.mask, self.anchored)
+        if not log_targets:
+            return terms, ops.log(terms.total) - terms.centered
+        return terms, (log_targets[0] - terms.centered) + (ops.log(terms.total) - log_targets[1])
+
+
+class SoftmaxTerms(NamedTuple):
+    """What a softmax over the items of each list is made of.
+
+    Attributes:
+        items: (B, L) 1 at items, 0 at padding.
+        largest: (B, 1) the largest value of an item, about ``lists.LOWEST`` for a list without items.
+        centered: (B, L) values minus ``largest``, at padding far below 0, but 0 in a list without items.
+        exponentials: (B, L) of them, 0 at padding, but 1 in a list without items.
+        total: (B, 1) their sum, at least 1.
+
+    Where they are anchored, ``largest`` and ``total`` count one more item of value 0, and no list is without items.
+    """
+
+    items: Tensor
+    largest: Tensor
+    centered: Tensor
+    exponentials: Tensor
+    total: Tensor
+
+
+def softmax_terms(values: Tensor, mask: Tensor, anchored: bool = False) -> SoftmaxTerms:
+    """The terms of a softmax of finite values over the items of each list (B, L), and a value of 0 if ``anchored``."""
+    items = ops.cast(mask, values.dtype)
+    lowered = lists.filled(values, items)
+    # XLA fuses what follows no longer where there is an initial value; only arrays known to be empty need one.
+    largest = ops.max(lowered, axis=1, keepdims=True, initial=lists.LOWEST if 0 in values.shape else None)
+    if anchored:
+        largest = ops.relu(largest)
+    centered = lowered - largest
+    exponentials = ops.exp(centered)
+    total = ops.sum(exponentials, axis=1, keepdims=True)
+    if anchored:
+        total = total + ops.exp(-largest)
+    return SoftmaxTerms(items, largest, centered, exponentials, total)
