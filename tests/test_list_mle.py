@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import references
 from backend import NAME, central_differences, values_and_gradient
+from keras import ops
 
 from tfrankloss import ListMLELoss
+from tfrankloss.functional import list_mle_loss
+from tfrankloss.functional.plackett_luce import TIES, list_mle_sums
 
 pytestmark = pytest.mark.backends
 
@@ -284,6 +287,30 @@ def test_position_takes_ties_in_the_order_of_the_input():
     scores = np.float32([[1.0, 0.0, 3.0]])
     expected = sum(math.log(sum(math.exp(s) for s in scores[0, k:])) - scores[0, k] for k in range(3))
     assert float(loss(np.ones((1, 3), "float32"), scores)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("labels", ["grades", "others", "distinct"])
+@pytest.mark.parametrize(("ties", "length"), [*((ties, 40) for ties in TIES), ("random", 20)])
+def test_sums_of_lists_are_those_of_their_items(ties, labels, length, random):
+    relevance = {
+        "grades": random.integers(-1, 5, (5, length)),
+        "others": random.integers(-2, 5, (5, length)) / 2,
+        "distinct": np.argsort(random.random((5, length)), axis=1) - length // 4,
+    }[labels].astype("float32")
+    scores = random.normal(size=relevance.shape).astype("float32")
+    seed = 3 if ties == "random" else None
+    settings = {"ties": ties, "top_k": None, "discount": "log2", "score_transform": "exp", "seed": seed}
+
+    def by_list(labels, scores, weights):
+        return list_mle_sums(labels, scores, labels >= 0, None, **settings)
+
+    def by_item(labels, scores, weights):
+        return ops.sum(list_mle_loss(labels, scores, **settings), axis=1)
+
+    for found, expected in zip(
+        values_and_gradient(by_list, relevance, scores), values_and_gradient(by_item, relevance, scores), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_random_is_repeated_by_its_seed():

@@ -114,3 +114,13 @@ def test_every_two_items_meet_once(length):
     total = values.sum(axis=1, keepdims=True)
     np.testing.assert_array_equal(array(others), total - values)
     np.testing.assert_array_equal(array(gaps), length * values - total)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 20, 33])
+def test_passes_are_counted(length):
+    values = np.random.default_rng(length).integers(-9, 9, (3, length)).astype("float32")
+    met = meetings.Meetings(length)
+    first, second = met.of(ops.convert_to_tensor(values), nobody=float("inf"))
+    passed = (ops.cast(second > first, "float32") + ops.cast(second >= first, "float32")) / 2
+    greater, equal = (compare(values[:, None, :], values[:, :, None]).sum(axis=2) for compare in (np.greater, np.equal))
+    np.testing.assert_array_equal(array(met.passes(passed)), greater + (equal - 1) / 2)

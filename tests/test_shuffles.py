@@ -16,10 +16,17 @@ pytestmark = pytest.mark.backends
 
 # Lists of up to SORTED items have sorted draws behind them, longer ones have not.
 LENGTHS = [3, 4, 20, 65, 200, 512, 600]
+# Short lists whose ties are put in order: by comparing, or where labels are no grades by sorting.
+TIES = [(3, 0.0), (20, 4.0), (32, 0.0), (20, 7.5)]
+ORDERS = [(length, None) for length in LENGTHS] + TIES
 
 
-def places(batch, length, seed=0):
-    return ops.convert_to_numpy(shuffles.places(ops.zeros((batch, length)), seed))
+def places(batch, length, seed=0, label=None):
+    """Places of items in any order, or those of items that all have one label in descending order of it."""
+    if label is None:
+        return ops.convert_to_numpy(shuffles.places(ops.zeros((batch, length)), seed))
+    labels = ops.full((batch, length), label)
+    return ops.convert_to_numpy(shuffles.descending_places(labels, ops.ones((batch, length), "bool"), seed))
 
 
 @pytest.fixture(scope="module")
@@ -28,31 +35,46 @@ def drawn():
     generator = keras.random.SeedGenerator(3)
     known = {}
 
-    def of_length(length):
-        if length not in known:
-            known[length] = np.stack([places(20, length, generator) for _ in range(240)])
-        return known[length]
+    def of_length(length, label):
+        if (length, label) not in known:
+            known[length, label] = np.stack([places(20, length, generator, label) for _ in range(240)])
+        return known[length, label]
 
     return of_length
 
 
-@pytest.mark.parametrize("length", [0, 1, 2, *LENGTHS, 1025, 50_000])
-def test_every_place_is_taken_once(length):
-    np.testing.assert_array_equal(np.sort(places(7, length), axis=1), np.tile(np.arange(length), (7, 1)))
+@pytest.mark.parametrize(
+    ("length", "label"), [*((length, None) for length in (0, 1, 2, 1025, 50_000)), (1, 0.0), (2, 0.0), *ORDERS]
+)
+def test_every_place_is_taken_once(length, label):
+    found = places(7, length, label=label)
+    np.testing.assert_array_equal(np.sort(found, axis=1), np.tile(np.arange(length), (7, 1)))
 
 
-@pytest.mark.parametrize("length", LENGTHS)
-def test_lists_differ_and_seeds_repeat(length):
-    first, again, other = (places(8, length, seed) for seed in (1, 1, 2))
+@pytest.mark.parametrize("highest", [4, 9])
+@pytest.mark.parametrize("length", [3, 20, 32])
+def test_items_of_short_lists_are_in_order_of_their_labels(highest, length, random):
+    labels, mask = random.integers(0, highest + 1, (40, length)).astype("float32"), random.random((40, length)) < 0.7
+    found = ops.convert_to_numpy(
+        shuffles.descending_places(ops.convert_to_tensor(labels * mask), ops.convert_to_tensor(mask), seed=1)
+    )
+    ordered = np.full(labels.shape, np.nan)
+    np.put_along_axis(ordered, found, np.where(mask, labels, -1), axis=1)
+    np.testing.assert_array_equal(ordered, -np.sort(-np.where(mask, labels, -1), axis=1))
+
+
+@pytest.mark.parametrize(("length", "label"), ORDERS)
+def test_lists_differ_and_seeds_repeat(length, label):
+    first, again, other = (places(8, length, seed, label) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.any(first != other)
     assert len({tuple(row) for row in first.tolist()}) > (2 if length < 5 else 7)
 
 
-@pytest.mark.parametrize("length", LENGTHS)
-def test_every_order_of_three_items_is_as_likely_in_a_batch(length):
+@pytest.mark.parametrize(("length", "label"), ORDERS)
+def test_every_order_of_three_items_is_as_likely_in_a_batch(length, label):
     lists = 6000
-    found = np.concatenate([places(200, length, seed) for seed in range(lists // 200)])
+    found = np.concatenate([places(200, length, seed, label) for seed in range(lists // 200)])
     for items in ([0, 1, 2], [0, length // 2, length - 1]):
         if len(set(items)) == 3:
             counts = np.unique(np.argsort(found[:, items], axis=1) @ [9, 3, 1], return_counts=True)[1]
@@ -61,9 +83,9 @@ def test_every_order_of_three_items_is_as_likely_in_a_batch(length):
             assert len(counts) == math.factorial(3) and np.sum((counts - expected) ** 2) / expected < 60
 
 
-@pytest.mark.parametrize("length", LENGTHS)
-def test_orders_of_a_first_list_are_uniform(length, drawn):
-    first = drawn(length)[:, 0]
+@pytest.mark.parametrize(("length", "label"), ORDERS)
+def test_orders_of_a_first_list_are_uniform(length, label, drawn):
+    first = drawn(length, label)[:, 0]
     counts = np.unique(np.argsort(first[:, [0, 1, 2]], axis=1) @ [9, 3, 1], return_counts=True)[1]
     assert len(counts) == 6 and np.sum((counts - 40) ** 2) / 40 < 30
     # Ascents of a uniform order have mean (n - 1) / 2 and variance (n + 1) / 12.
@@ -73,9 +95,9 @@ def test_orders_of_a_first_list_are_uniform(length, drawn):
         assert ascents.std() == pytest.approx(deviation, rel=5 / math.sqrt(2 * len(first)))
 
 
-@pytest.mark.parametrize("length", LENGTHS)
-def test_lists_of_a_batch_are_not_correlated(length, drawn):
-    both = drawn(length)
+@pytest.mark.parametrize(("length", "label"), ORDERS)
+def test_lists_of_a_batch_are_not_correlated(length, label, drawn):
+    both = drawn(length, label)
     weights = np.linspace(-1, 1, length)
     for statistic in (both[:, :, 0] < both[:, :, 1], both @ weights):
         first, second = statistic[:, :2].astype(float).T

@@ -128,14 +128,15 @@ class _Order:
 
     def sums_before(self, values: Tensor, behind: bool = False) -> Tensor:
         """The sum (B, L) over all items before each one, or behind it, ties in the order of the input."""
-        values = self._is_of * values
-        return self._with_further(lists.sums_before(values, behind), ops.sum(values, axis=2), behind)
+        ties = lists.sums_before(self._is_of * values, behind, lambda totals: self.further(totals, behind))
+        return ops.sum(self._is_of * ties, axis=0)
 
     def sums_apart(self, values: Tensor, behind: bool = False) -> Tensor:
         """The sum (B, L) over all other items of the grade of each one, and those of grades before, or behind."""
         values = self._is_of * values
         totals = ops.sum(values, axis=2)
-        return self._with_further(totals[:, :, None] - values, totals, behind)
+        others = totals[:, :, None] - values
+        return ops.sum(self._is_of * (others + self.further(totals, behind)[:, :, None]), axis=0)
 
     def ties_before(self, values: Tensor) -> Tensor:
         """The sum (B, L) over the items of the same grade before each one, in the order of the input."""
@@ -157,6 +158,3 @@ class _Order:
     def at_items(self, totals: Tensor) -> Tensor:
         """What the grade of each item has, (B, L), of (G, B)."""
         return ops.sum(self._is_of * totals[:, :, None], axis=0)
-
-    def _with_further(self, ties: Tensor, totals: Tensor, behind: bool) -> Tensor:
-        return ops.sum(self._is_of * (ties + self.further(totals, behind)[:, :, None]), axis=0)

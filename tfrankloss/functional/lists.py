@@ -278,13 +278,14 @@ def _counted_ranks(labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
     met = meetings.of_length(scores.shape[1])
     lowest = -float("inf")
     (label, other_label), (score, other_score) = (
-        met.of(ops.where(mask, values, lowest), nobody=lowest) for values in (labels, scores)
+        met.of(ops.where(mask, values, lowest), nobody=nobody)
+        for values, nobody in ((labels, lowest), (scores, -lowest))
     )
     tied = ops.equal(score, other_score)
     below = ops.logical_or(score < other_score, ops.logical_and(tied, label > other_label))
     at_most = ops.logical_or(below, ops.logical_and(tied, ops.equal(label, other_label)))
     passed = (ops.cast(below, scores.dtype) + ops.cast(at_most, scores.dtype)) / 2
-    return 1.0 + met.totals((passed, 1.0 - passed))[0]
+    return 1.0 + met.passes(passed)
 
 
 class TieGroups(NamedTuple):
@@ -414,17 +415,26 @@ def product(first: Tensor, second: Tensor) -> Tensor:
     return ops.reshape(rows @ second, (*ops.shape(first)[:-1], second.shape[-1]))
 
 
-def sums_before(values: Tensor, behind: bool = False) -> Tensor:
-    """The sum (..., L) of all values of a list before each place, or behind it; nothing is subtracted."""
+def sums_before(values: Tensor, behind: bool = False, beyond: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """The sum (..., L) of all values of a list before each place, or behind it; nothing is subtracted.
+
+    Args:
+        values: (..., L) values.
+        behind: Whether sums are over what is behind a place.
+        beyond: A function of the sums (...) of whole lists that gives what is added to all sums of each list.
+    """
     *outer, length = ops.shape(values)
     blocks = in_blocks(values, 0.0)
     size = blocks.shape[-1]
     before = np.triu(np.ones((size, size)), k=1)
     inside = product(blocks, ops.convert_to_tensor(before.T if behind else before, dtype=values.dtype))
-    if size == values.shape[-1]:
-        return ops.reshape(inside, ops.shape(values))
-    totals = _running_totals(ops.sum(blocks, axis=-1), behind)
-    return ops.reshape(inside + totals[..., None], (*outer, ops.shape(blocks)[-2] * size))[..., :length]
+    totals = ops.sum(blocks, axis=-1)
+    carried = [] if size == values.shape[-1] else [_running_totals(totals, behind)]
+    if beyond is not None:
+        carried.append(beyond(ops.sum(totals, axis=-1))[..., None])
+    if carried:
+        inside = inside + sum(carried[1:], carried[0])[..., None]
+    return ops.reshape(inside, (*outer, ops.shape(blocks)[-2] * size))[..., :length]
 
 
 def _running_totals(totals: Tensor, behind: bool) -> Tensor:

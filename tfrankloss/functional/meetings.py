@@ -55,22 +55,36 @@ class Meetings:
             *sides: For each sum what a meeting holds for its first item and for its second one, (R, P + 1, B) each; 0
                 for whoever meets nobody. None for the second item if it gets minus what the first one gets.
         """
-        # XLA fuses no concatenation into what follows it. Without one it works out every value again for each sum, and
-        # adds up in the order of the transposed result, which takes several times as long.
+        # Nor does XLA then work out every value again for each sum, see ``_totals``.
         of_first = ops.concatenate([first for first, _ in sides], axis=2)
         of_second = ops.concatenate([first if second is None else second for first, second in sides], axis=2)
         if len(sides) == 1 and sides[0][1] is None:
             # In one round more nobody meets.
             of_first = of_second = ops.concatenate([of_first, ops.zeros_like(of_first[:1])], axis=0)
-        totals = ops.concatenate([ops.sum(of_first, axis=0), self._sum_of_second(of_second)], axis=0)
-        of_first, of_second = (
-            ops.split(ops.transpose(rows[: self.length]), len(sides), axis=0)
-            for rows in (totals, totals[self.players + 1 :])
-        )
+        totals = self._totals(of_first, of_second)
+        of_first, of_second = (ops.split(ops.transpose(rows), len(sides), axis=0) for rows in totals)
         return [
             first - second if side[1] is None else first + second
             for side, first, second in zip(sides, of_first, of_second, strict=True)
         ]
+
+    def passes(self, passed: Tensor) -> Tensor:
+        """The number (B, L) of items that pass each one.
+
+        Args:
+            passed: (R, P + 1, B) 1 where the second item of a meeting passes the first one, 0 where the first passes
+                the second, or how much of a pass the second has; whoever is not there passes everyone.
+        """
+        first, second = self._totals(passed, passed)
+        absent = self.players - self.length
+        return ops.transpose((first - second) + (self.rounds - absent))
+
+    def _totals(self, of_first: Tensor, of_second: Tensor) -> tuple[Tensor, Tensor]:
+        """The sums (L, B) over the rounds of what items get as the first of a meeting, and as the second."""
+        # XLA fuses no concatenation into what follows it: otherwise it adds up in the order of the transposed result,
+        # which takes several times as long.
+        totals = ops.concatenate([ops.sum(of_first, axis=0), self._sum_of_second(of_second)], axis=0)
+        return totals[: self.length], totals[self.players + 1 :][: self.length]
 
     def _sum_of_second(self, values: Tensor) -> Tensor:
         """The sums (P, B) over the rounds of what second items get."""

@@ -1,7 +1,7 @@
 """ListMLE: the Plackett-Luce likelihood of the label order, with every treatment of tied labels."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -83,7 +83,7 @@ def list_mle_loss(
     ties: Kalbfleisch and Prentice 1973; Breslow 1974; Efron 1977.
     """
     settings = {"ties": ties, "top_k": top_k, "discount": discount, "score_transform": score_transform, "seed": seed}
-    scores, mask, of_scores = _read(labels, scores, mask, **settings)
+    scores, mask, of_scores = _read(labels, scores, mask, by_item=True, **settings)
     return closed_form.losses_with_slopes(scores, mask, of_scores, lambda *given: of_scores(*given)[1])
 
 
@@ -93,7 +93,7 @@ def list_mle_sums(labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor 
     Less to compile than the losses of items, whose gradient has to be ready for any weights. ``settings`` are all those
     of ``list_mle_loss``.
     """
-    scores, mask, of_scores = _read(labels, scores, mask, **settings)
+    scores, mask, of_scores = _read(labels, scores, mask, by_item=weights is not None, **settings)
     return closed_form.sums_with_slopes(scores, weights, of_scores)
 
 
@@ -102,6 +102,7 @@ def _read(
     scores: Tensor,
     mask: Tensor | None,
     *,
+    by_item: bool,
     ties: str,
     top_k: int | None,
     discount: Any,
@@ -110,7 +111,8 @@ def _read(
 ) -> tuple[Tensor, Tensor, Callable[..., tuple[Tensor, Tensor]]]:
     """Scores and mask of clean lists, and a function of scores, and of what losses weigh or None, for both.
 
-    It gives losses (B, L), without weights, and slopes (B, L), those of their weighed sum.
+    It gives losses (B, L), without weights, and slopes (B, L), those of their weighed sum. Unless ``by_item``, losses
+    may stand at other places of their lists than the items they are of: only their sums are right.
     """
     check_list_mle(ties, top_k, discount, score_transform)
     if ties == "random" and seed is None:
@@ -120,22 +122,32 @@ def _read(
         scores = ops.log(ops.where(scores > SMALLEST_RATIO_SCORE, scores, SMALLEST_RATIO_SCORE))
     rule = Rule(ties, top_k, discount)
     if ties == "random":
-        return scores, mask, _shuffled(labels, mask, rule, shuffles.places(labels, seed))
-    return scores, mask, lambda scores, upstream=None: _losses_by_rule(labels, scores, mask, rule, upstream)
+        draw = _drawn if shuffles.are_compared(labels) else _shuffled
+        return scores, mask, draw(labels, mask, rule, seed, by_item)
+    return scores, mask, lambda scores, upstream=None: _losses_by_rule(labels, scores, mask, rule, upstream, by_item)
 
 
-def _shuffled(labels: Tensor, mask: Tensor, rule: Rule, places: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
-    """The last result of ``_read`` where ties are in the order of items moved to other places (B, L)."""
-    rule, back = rule._replace(ties="position"), lists.inverse(places)
+def _drawn(labels: Tensor, mask: Tensor, rule: Rule, seed: Any, by_item: bool) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The last result of ``_read`` for random ties of short lists: items are put in a random order of their labels."""
+    places = shuffles.descending_places(labels, mask, seed)
+    order = _Order(lists.inverse(places), places, by_item)
+    return lambda scores, upstream=None: _losses_in_order(scores, mask, rule, upstream, order)
+
+
+def _shuffled(
+    labels: Tensor, mask: Tensor, rule: Rule, seed: Any, by_item: bool
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The same of longer lists: ties are in the order of items moved to random places."""
+    places = shuffles.places(labels, seed)
+    rule, order = rule._replace(ties="position"), _Order(lists.inverse(places), places, by_item)
     # Labels at padding are 0, and below that afterwards.
     labels = lists.put_back(labels - (1 - ops.cast(mask, labels.dtype)), places)
     shuffled = labels >= 0
     labels = ops.maximum(labels, 0.0)
 
     def of_scores(scores, upstream=None):
-        scores, upstream = _sorted((scores, upstream), back, places)
-        found = _losses_by_rule(labels, scores, shuffled, rule, upstream)
-        return tuple(lists.put_back(values, back, back=places) for values in found)
+        found = _losses_by_rule(labels, order.of(scores), shuffled, rule, order.of(upstream), by_item)
+        return order.back(*found)
 
     return of_scores
 
@@ -150,12 +162,12 @@ def check_list_mle(ties: Any, top_k: Any, discount: Any, score_transform: Any) -
 
 
 def _losses_by_rule(
-    labels: Tensor, scores: Tensor, mask: Tensor, rule: Rule, upstream: Tensor | None
+    labels: Tensor, scores: Tensor, mask: Tensor, rule: Rule, upstream: Tensor | None, by_item: bool
 ) -> tuple[Tensor, Tensor]:
     """Losses (B, L) under all rules but random ties, and slopes, as of ``grade_places.exact_losses``."""
 
     def by_sorting():
-        return _losses_by_sorting(labels, scores, mask, rule, upstream)
+        return _losses_by_sorting(labels, scores, mask, rule, upstream, by_item)
 
     is_graded = lists.are_grades(labels)
     if rule.ties != "exact":
@@ -177,32 +189,56 @@ def _losses_by_rule(
 
 
 def _losses_by_sorting(
-    labels: Tensor, scores: Tensor, mask: Tensor, rule: Rule, upstream: Tensor | None
+    labels: Tensor, scores: Tensor, mask: Tensor, rule: Rule, upstream: Tensor | None, by_item: bool
 ) -> tuple[Tensor, Tensor]:
-    order = lists.descending_order(labels, mask)
-    places = lists.inverse(order)
-    sorted_mask = sorted_places.mask_in_order(mask, scores)
+    by_label = lists.descending_order(labels, mask)
+    order = _Order(by_label, lists.inverse(by_label), by_item)
 
     def in_order():
-        sorted_scores, sorted_upstream = _sorted((scores, upstream), order, places)
-        weights = rule.weights(lists.places(scores), ops.cast(sorted_mask, scores.dtype))
-        found = sorted_places.losses_in_order(sorted_scores, sorted_mask, weights, sorted_upstream)
-        return tuple(lists.put_back(values, order, back=places) for values in found)
+        return _losses_in_order(scores, mask, rule, upstream, order)
 
     if rule.ties == "position":
         return in_order()
-    sorted_labels = lists.put_back(labels, places)
+    sorted_mask, sorted_labels = sorted_places.mask_in_order(mask, scores), order.of(labels)
     same = ops.logical_and(ops.equal(sorted_labels[:, 1:], sorted_labels[:, :-1]), sorted_mask[:, 1:])
 
     def of_groups():
-        sorted_scores, sorted_upstream = _sorted((scores, upstream), order, places)
-        found = sorted_places.losses_of_groups(sorted_labels, sorted_scores, sorted_mask, rule, sorted_upstream)
-        return tuple(lists.put_back(values, order, back=places) for values in found)
+        found = sorted_places.losses_of_groups(sorted_labels, order.of(scores), sorted_mask, rule, order.of(upstream))
+        return order.back(*found)
 
     # Where all labels differ the rules are one.
     return ops.cond(ops.any(same), of_groups, in_order)
 
 
-def _sorted(values: Sequence[Tensor | None], order: Tensor, places: Tensor) -> list[Tensor | None]:
-    """Values (B, L), some of which may be None, in the order of ``order``, whose inverse is ``places``."""
-    return [None if part is None else lists.put_back(part, places, back=order) for part in values]
+def _losses_in_order(
+    scores: Tensor, mask: Tensor, rule: Rule, upstream: Tensor | None, order: "_Order"
+) -> tuple[Tensor, Tensor]:
+    """Losses (B, L) of items that come in an order, whatever their labels, and slopes."""
+    sorted_mask = sorted_places.mask_in_order(mask, scores)
+    weights = rule.weights(lists.places(scores), ops.cast(sorted_mask, scores.dtype))
+    found = sorted_places.losses_in_order(order.of(scores), sorted_mask, weights, order.of(upstream))
+    return order.back(*found)
+
+
+class _Order(NamedTuple):
+    """An order of the items of lists.
+
+    Attributes:
+        indices: (B, L) the item of each place.
+        places: (B, L) the place of each item.
+        by_item: As in ``_read``.
+    """
+
+    indices: Tensor
+    places: Tensor
+    by_item: bool
+
+    def of(self, values: Tensor) -> Tensor:
+        """Values (B, L) of items in this order; None stays None."""
+        return None if values is None else lists.put_back(values, self.places, back=self.indices)
+
+    def back(self, losses: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses and slopes (B, L) in this order as those of items; losses stay unless ``by_item``."""
+        if self.by_item:
+            losses = lists.put_back(losses, self.indices, back=self.places)
+        return losses, lists.put_back(slopes, self.indices, back=self.places)

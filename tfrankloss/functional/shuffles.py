@@ -1,9 +1,10 @@
 """Random orders of lists, without sorting draws for every item of a batch.
 
-A few orders are drawn for the whole batch. Each list takes one of them and moves place p in it to a p + c modulo the
-length, with factor and start of its own. What was a uniform order remains one, whatever these are. And whatever the
-order that lists share, a random factor and start put each item at every place, and each of two items first, equally
-often: what lists lose to chance is not correlated, and averages out over the batch.
+Items of short lists are compared. Of longer ones a few orders are drawn for the whole batch. Each list takes one of
+them and moves place p in it to a p + c modulo the length, with factor and start of its own. What was a uniform order
+remains one, whatever these are. And whatever the order that lists share, a random factor and start put each item at
+every place, and each of two items first, equally often: what lists lose to chance is not correlated, and averages out
+over the batch.
 """
 
 from typing import Any
@@ -12,10 +13,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfrankloss.functional import lists
+from tfrankloss.functional import branches, lists, meetings
 
 Tensor = Any
 
+# Lists of up to so many items of few grades are put in order by comparing every two of them, which takes less time than
+# to move them to random places first.
+COMPARED = 32
+# Draws of these are whole numbers below this, whose last digits are the index of the item: no two items have the same.
+# With the grade before them float32 holds them as they are.
+DRAWS = 2**21
 # Orders are drawn by sorting in lists of up to so many items, and as many items of shorter ones: these can be moved in
 # few ways.
 SORTED = 512
@@ -50,6 +57,39 @@ def places(like: Tensor, seed: Any) -> Tensor:
     start = which // count
     factor = ops.take(ops.convert_to_tensor(possible), start // length % len(possible))
     return (factor[:, None] * ops.take(orders, which % count, axis=0) + start[:, None] % length) % length
+
+
+def are_compared(like: Tensor) -> bool:
+    """Whether lists (B, L) are known to be so short that ``descending_places`` is there for them."""
+    return like.shape[1] is not None and 0 < like.shape[1] <= COMPARED
+
+
+def descending_places(labels: Tensor, mask: Tensor, seed: Any) -> Tensor:
+    """Where the items of short lists go in descending order of their labels, ties at random: indices (B, L).
+
+    Args:
+        labels: (B, L) labels of at least 0.
+        mask: (B, L) booleans, False at padding, which goes last.
+        seed: As in ``places``.
+    """
+    batch, length = ops.shape(labels)
+    # One column more than needed: XLA makes draws that are all used in the midst of what follows, ten times slower.
+    draws = keras.random.uniform((batch, length + 1), 0.0, DRAWS // COMPARED, seed=seed, dtype="float32")[:, :-1]
+    draws = COMPARED * ops.floor(draws) + lists.places(draws) - 1
+
+    def by_comparing():
+        # Padding is a grade below 0.
+        grades = ops.cast(labels, "float32") + ops.cast(mask, "float32")
+        met = meetings.of_length(labels.shape[1])
+        key, other = met.of(draws - DRAWS * grades, nobody=-float("inf"))
+        return ops.cast(met.passes(ops.cast(key > other, "float32")), "int32")
+
+    def by_sorting():
+        by_draw = ops.argsort(draws, axis=1)
+        order = lists.descending_order(lists.take(labels, by_draw), lists.take(mask, by_draw))
+        return lists.inverse(lists.take(by_draw, order))
+
+    return ops.cond(lists.are_grades(labels), by_comparing, branches.lazily(by_sorting))
 
 
 def factors(length: int) -> np.ndarray:
