@@ -37,7 +37,10 @@ def drawn():
 
     def of_length(length, label):
         if (length, label) not in known:
-            known[length, label] = np.stack([places(20, length, generator, label) for _ in range(240)])
+            # Ties of lists are drawn by themselves: a batch of them is as many batches.
+            batches, lists = (240, 20) if label is None else (1, 240 * 20)
+            orders = np.stack([places(lists, length, generator, label) for _ in range(batches)])
+            known[length, label] = orders.reshape(240, 20, length)
         return known[length, label]
 
     return of_length
@@ -74,7 +77,8 @@ def test_lists_differ_and_seeds_repeat(length, label):
 @pytest.mark.parametrize(("length", "label"), ORDERS)
 def test_every_order_of_three_items_is_as_likely_in_a_batch(length, label):
     lists = 6000
-    found = np.concatenate([places(200, length, seed, label) for seed in range(lists // 200)])
+    batch = 200 if label is None else lists
+    found = np.concatenate([places(batch, length, seed, label) for seed in range(lists // batch)])
     for items in ([0, 1, 2], [0, length // 2, length - 1]):
         if len(set(items)) == 3:
             counts = np.unique(np.argsort(found[:, items], axis=1) @ [9, 3, 1], return_counts=True)[1]
