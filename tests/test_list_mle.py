@@ -290,31 +290,35 @@ def test_position_takes_ties_in_the_order_of_the_input():
 
 
 @pytest.mark.parametrize(
-    ("ties", "labels", "length"),
+    ("ties", "labels", "length", "weighed"),
     [
-        ("breslow", "others", 20),
-        ("random", "grades", 20),
-        ("random", "grades", 40),
-        ("random", "others", 40),
+        ("breslow", "others", 20, True),
+        ("random", "grades", 20, True),
+        ("random", "grades", 40, True),
+        ("random", "others", 40, False),
     ],
 )
-def test_sums_of_lists_are_those_of_their_items(ties, labels, length, random):
+def test_sums_of_lists_are_those_of_their_items(ties, labels, length, weighed, random):
     relevance = {
         "grades": random.integers(-1, 5, (5, length)),
         "others": random.integers(-2, 5, (5, length)) / 2,
     }[labels].astype("float32")
     scores = random.normal(size=relevance.shape).astype("float32")
+    weights = np.where(relevance >= 0, random.uniform(0.5, 2, relevance.shape), 0) if weighed else None
     seed = 3 if ties == "random" else None
     settings = {"ties": ties, "top_k": None, "discount": "log2", "score_transform": "exp", "seed": seed}
 
     def by_list(labels, scores, weights):
-        return list_mle_sums(labels, scores, labels >= 0, None, **settings)
+        return list_mle_sums(labels, scores, labels >= 0, weights, **settings)
 
     def by_item(labels, scores, weights):
-        return ops.sum(list_mle_loss(labels, scores, **settings), axis=1)
+        losses = list_mle_loss(labels, scores, **settings)
+        return ops.sum(losses if weights is None else losses * weights, axis=1)
 
     for found, expected in zip(
-        values_and_gradient(by_list, relevance, scores), values_and_gradient(by_item, relevance, scores), strict=True
+        values_and_gradient(by_list, relevance, scores, weights),
+        values_and_gradient(by_item, relevance, scores, weights),
+        strict=True,
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
