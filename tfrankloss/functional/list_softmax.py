@@ -38,7 +38,7 @@ class CrossEntropy(NamedTuple):
         scores: (B, L) finite scores.
         mask: (B, L) booleans, False at padding.
         log_targets: Finite numbers (B, L), and (B, 1) to be subtracted from them; None for 0.
-        total: (B, 1) the sum of the targets of each list, whatever the scores and labels; None to add them up.
+        total: (B, 1) the sum of the targets of each list, which gets no gradient; None to add them up.
         anchored: Whether the softmax is over one more item of each list, of score 0.
     """
 
@@ -51,51 +51,41 @@ class CrossEntropy(NamedTuple):
 
     def losses(self) -> Tensor:
         """The losses (B, L) of items."""
-
-        def of_items(targets, scores, *log_targets):
-            terms, surprise = self._surprise(scores, log_targets)
-
-            def gradient(*args, upstream=None):
-                upstream = args[0] if upstream is None else upstream
-                weighed = upstream * targets
-                total = ops.sum(weighed, axis=1, keepdims=True)
-                slopes = terms.exponentials * (total / terms.total) - weighed
-                of_log_targets = (weighed, -total) if log_targets else ()
-                return terms.items * upstream * surprise, slopes, *of_log_targets
-
-            return targets * surprise, gradient
-
-        return gradients.custom_gradient(of_items)(self.targets, self.scores, *(self.log_targets or ()))
+        return self._weighed(self.targets, by_list=False)
 
     def sums(self, weights: Tensor | None) -> Tensor:
         """The sums (B,) of the losses of each list, its items weighed by ``weights`` (B, L), 0 at padding; None for 1.
 
         The gradient takes less than that of ``losses``, which has to be ready for any weights.
         """
+        if weights is None:
+            return self._weighed(self.targets, by_list=True, total=self.total)
+        return self._weighed(self.targets * weights, by_list=True)
 
-        def of_lists(targets, scores, *log_targets):
-            terms, surprise = self._surprise(scores, log_targets)
-            is_known = weights is None and self.total is not None
-            total = self.total if is_known else ops.sum(targets, axis=1, keepdims=True)
+    def _weighed(self, targets: Tensor, by_list: bool, total: Tensor | None = None) -> Tensor:
+        """Losses (B, L), or their sums (B,); ``total`` is that of these targets, None to add them up."""
+
+        def values(targets, scores, *log_targets):
+            terms = softmax_terms(scores, self.mask, self.anchored)
+            # Large at padding, but finite: targets of 0 make it 0.
+            surprise = ops.log(terms.total) - terms.centered
+            if log_targets:
+                surprise = (log_targets[0] - terms.centered) + (ops.log(terms.total) - log_targets[1])
+            losses = targets * surprise
+            whole = ops.sum(targets, axis=1, keepdims=True) if by_list and total is None else total
 
             def gradient(*args, upstream=None):
-                upstream = (args[0] if upstream is None else upstream)[:, None]
+                upstream = args[0] if upstream is None else upstream
+                upstream = upstream[:, None] if by_list else upstream
                 weighed = upstream * targets
-                slopes = terms.exponentials * (upstream * total / terms.total) - weighed
-                of_log_targets = (weighed, -upstream * total) if log_targets else ()
+                of_list = upstream * whole if by_list else ops.sum(weighed, axis=1, keepdims=True)
+                slopes = terms.exponentials * (of_list / terms.total) - weighed
+                of_log_targets = (weighed, -of_list) if log_targets else ()
                 return terms.items * upstream * surprise, slopes, *of_log_targets
 
-            return ops.sum(targets * surprise, axis=1), gradient
+            return ops.sum(losses, axis=1) if by_list else losses, gradient
 
-        targets = self.targets if weights is None else self.targets * weights
-        return gradients.custom_gradient(of_lists)(targets, self.scores, *(self.log_targets or ()))
-
-    def _surprise(self, scores: Tensor, log_targets: tuple[Tensor, ...]) -> tuple["SoftmaxTerms", Tensor]:
-        """The terms of the softmax, and what targets are multiplied by: large at padding, but finite."""
-        terms = softmax_terms(scores, self.mask, self.anchored)
-        if not log_targets:
-            return terms, ops.log(terms.total) - terms.centered
-        return terms, (log_targets[0] - terms.centered) + (ops.log(terms.total) - log_targets[1])
+        return gradients.custom_gradient(values)(targets, self.scores, *(self.log_targets or ()))
 
 
 class SoftmaxTerms(NamedTuple):

@@ -428,13 +428,14 @@ def sums_before(values: Tensor, behind: bool = False, beyond: Callable[[Tensor],
     size = blocks.shape[-1]
     before = np.triu(np.ones((size, size)), k=1)
     inside = product(blocks, ops.convert_to_tensor(before.T if behind else before, dtype=values.dtype))
+    is_one_block = size == values.shape[-1]
+    if is_one_block and beyond is None:
+        return ops.reshape(inside, ops.shape(values))
     totals = ops.sum(blocks, axis=-1)
-    carried = [] if size == values.shape[-1] else [_running_totals(totals, behind)]
+    carried = 0.0 if is_one_block else _running_totals(totals, behind)
     if beyond is not None:
-        carried.append(beyond(ops.sum(totals, axis=-1))[..., None])
-    if carried:
-        inside = inside + sum(carried[1:], carried[0])[..., None]
-    return ops.reshape(inside, (*outer, ops.shape(blocks)[-2] * size))[..., :length]
+        carried = carried + beyond(ops.sum(totals, axis=-1))[..., None]
+    return ops.reshape(inside + carried[..., None], (*outer, ops.shape(blocks)[-2] * size))[..., :length]
 
 
 def _running_totals(totals: Tensor, behind: bool) -> Tensor:

@@ -55,7 +55,7 @@ class Meetings:
             *sides: For each sum what a meeting holds for its first item and for its second one, (R, P + 1, B) each; 0
                 for whoever meets nobody. None for the second item if it gets minus what the first one gets.
         """
-        # Nor does XLA then work out every value again for each sum, see ``_totals``.
+        # Beside each other, so that XLA does not work out every value again for each sum, see ``_totals``.
         of_first = ops.concatenate([first for first, _ in sides], axis=2)
         of_second = ops.concatenate([first if second is None else second for first, second in sides], axis=2)
         if len(sides) == 1 and sides[0][1] is None:
