@@ -180,6 +180,11 @@ def descending_order(keys: Tensor, mask: Tensor) -> Tensor:
     return ops.argsort(ops.stop_gradient(ascending), axis=1)
 
 
+def refined(order: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+    """``descending_order`` with equal keys in the order of the indices ``order`` (B, L)."""
+    return take(order, descending_order(take(keys, order), take(mask, order)))
+
+
 def take(values: Tensor, order: Tensor) -> Tensor:
     """``values`` (B, L, ...) in the order of the indices ``order`` (B, L), or at any number of indices."""
     batch, length, *others = ops.shape(values)
@@ -263,7 +268,7 @@ def ranking(labels: Tensor, scores: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
     def by_label():
         # Smaller labels first, which equal scores keep.
         by_label = descending_order(-labels, mask)
-        order = take(by_label, descending_order(take(scores, by_label), take(mask, by_label)))
+        order = refined(by_label, scores, mask)
         groups = tie_groups(take(scores, order), take(mask, order), take(labels, order))
         return ops.cast(order, "int32"), groups.first + (groups.size - 1) / 2
 
@@ -432,7 +437,7 @@ def sums_before(values: Tensor, behind: bool = False, beyond: Callable[[Tensor],
     if is_one_block and beyond is None:
         return ops.reshape(inside, ops.shape(values))
     totals = ops.sum(blocks, axis=-1)
-    carried = 0.0 if is_one_block else _running_totals(totals, behind)
+    carried: Tensor = 0.0 if is_one_block else _running_totals(totals, behind)
     if beyond is not None:
         carried = carried + beyond(ops.sum(totals, axis=-1))[..., None]
     return ops.reshape(inside + carried[..., None], (*outer, ops.shape(blocks)[-2] * size))[..., :length]

@@ -85,9 +85,7 @@ def descending_places(labels: Tensor, mask: Tensor, seed: Any) -> Tensor:
         return ops.cast(met.passes(ops.cast(key > other, "float32")), "int32")
 
     def by_sorting():
-        by_draw = ops.argsort(draws, axis=1)
-        order = lists.descending_order(lists.take(labels, by_draw), lists.take(mask, by_draw))
-        return lists.inverse(lists.take(by_draw, order))
+        return lists.inverse(lists.refined(ops.argsort(draws, axis=1), labels, mask))
 
     return ops.cond(lists.are_grades(labels), by_comparing, branches.lazily(by_sorting))
 
