@@ -7,6 +7,7 @@ import references
 from backend import NAME, to_numpy, values_and_gradient
 from hypothesis import given
 from hypothesis import strategies as st
+from keras import ops
 
 from laws import cases, checks, layouts
 
@@ -141,6 +142,21 @@ def test_list_weights_in_square_batches(case, random):
 def test_shapes_of_list_weights(case, random):
     batch = case.layout.sample(random)
     checks.check_weight_shapes(case.loss, batch, cases.list_weights(random, len(batch.y_true)))
+
+
+@pytest.mark.parametrize("case", [c for c in cases.LIST_LOSSES if c in cases.DEFAULT_LOSSES], ids=str)
+def test_item_losses_of_a_subclass_are_summed(case, random):
+    batch = case.layout.sample(random)
+    counting = type(
+        case.name, (case.cls,), {"item_losses": lambda self, labels, scores, mask: ops.cast(mask, "float32")}
+    )
+    weights = random.uniform(size=batch.y_true.shape).astype("float32")
+    loss = cases.make(counting, reduction=None)
+    counted = batch.y_true >= 0
+    np.testing.assert_allclose(to_numpy(loss(batch.y_true, batch.y_pred)), counted.sum(1))
+    np.testing.assert_allclose(
+        to_numpy(loss(batch.y_true, batch.y_pred, weights)), np.sum(weights * counted, axis=1), rtol=1e-6
+    )
 
 
 @every_list_loss

@@ -22,7 +22,9 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
     reduction over lists. It overrides ``__call__`` because Keras would cast ids to float and broadcast (B,) weights
     over items when B equals L.
 
-    A subclass may set ``score_columns``: its models give that many scores per item, (B, L, columns).
+    A subclass may set ``score_columns``: its models give that many scores per item, (B, L, columns). It may override
+    ``sums`` where a list is added up faster than its items; one further down that overrides ``item_losses`` alone is
+    summed from those again.
 
     Args:
         temperature: Divides the scores; greater than 0.
@@ -33,6 +35,16 @@ class RankingLoss(keras.losses.Loss, abc.ABC):
     """
 
     score_columns: int | str | None = None
+
+    def __init_subclass__(cls, **arguments: Any):
+        super().__init_subclass__(**arguments)
+        items, sums = (
+            next(place for place, owner in enumerate(cls.__mro__) if name in vars(owner))
+            for name in ("item_losses", "sums")
+        )
+        # Sums of the losses that a parent gives items would pass over those of this class.
+        if items < sums:
+            cls.sums = RankingLoss.sums  # type: ignore[method-assign]
 
     def __init__(self, *, temperature: float, reduction: str | None, name: str | None, dtype: Any, **settings: Any):
         errors.check_positive("temperature", temperature)

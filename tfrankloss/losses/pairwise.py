@@ -1,5 +1,6 @@
 """Pairwise losses as Keras classes."""
 
+import abc
 from typing import Any
 
 import keras
@@ -28,6 +29,15 @@ class PairwiseLoss(RankingLoss):
         if "method" in settings:
             check_method(settings["method"], ties=settings.get("ties", "skip"), lambda_weight=lambda_weight)
         super().__init__(pairs=pairs, pair_reduction=pair_reduction, lambda_weight=lambda_weight, **settings)
+
+    @staticmethod
+    @abc.abstractmethod
+    def function(*lists: Any, **settings: Any) -> Tensor:
+        """The loss (B, L) of each item, from labels, scores, mask and the settings of the class."""
+
+    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+        """As in ``RankingLoss``."""
+        return self.function(labels, scores, mask, **self.settings)
 
     def sums(self, labels: Tensor, scores: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
         """As in ``RankingLoss``."""
@@ -67,6 +77,8 @@ class RankNetLoss(PairwiseLoss):
         2.875402
     """
 
+    function = staticmethod(functional.rank_net_loss)
+
     def __init__(
         self,
         pairs: str = "graded",
@@ -90,9 +102,6 @@ class RankNetLoss(PairwiseLoss):
             name=name,
             dtype=dtype,
         )
-
-    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        return functional.rank_net_loss(labels, scores, mask, **self.settings)
 
     def gap_loss(self) -> GapLoss:
         """As in ``PairwiseLoss``."""
@@ -128,6 +137,8 @@ class PairwiseHingeLoss(PairwiseLoss):
         4.4
     """
 
+    function = staticmethod(functional.pairwise_hinge_loss)
+
     def __init__(
         self,
         margin: float = 1.0,
@@ -152,9 +163,6 @@ class PairwiseHingeLoss(PairwiseLoss):
             name=name,
             dtype=dtype,
         )
-
-    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        return functional.pairwise_hinge_loss(labels, scores, mask, **self.settings)
 
     def gap_loss(self) -> GapLoss:
         """As in ``PairwiseLoss``."""
@@ -185,6 +193,8 @@ class PairwiseSoftZeroOneLoss(PairwiseLoss):
         1.840481
     """
 
+    function = staticmethod(functional.pairwise_soft_zero_one_loss)
+
     def __init__(
         self,
         pairs: str = "graded",
@@ -206,9 +216,6 @@ class PairwiseSoftZeroOneLoss(PairwiseLoss):
             name=name,
             dtype=dtype,
         )
-
-    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        return functional.pairwise_soft_zero_one_loss(labels, scores, mask, **self.settings)
 
     def gap_loss(self) -> GapLoss:
         """As in ``PairwiseLoss``."""
@@ -239,6 +246,8 @@ class PairwiseMSELoss(PairwiseLoss):
         21.96
     """
 
+    function = staticmethod(functional.pairwise_mse_loss)
+
     def __init__(
         self,
         pairs: str = "graded",
@@ -261,6 +270,3 @@ class PairwiseMSELoss(PairwiseLoss):
             name=name,
             dtype=dtype,
         )
-
-    def item_losses(self, labels: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        return functional.pairwise_mse_loss(labels, scores, mask, **self.settings)
