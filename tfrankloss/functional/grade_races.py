@@ -1,8 +1,11 @@
-r"""The exponential races of ``races`` between grades: few groups, so that nodes are found by looking at all times.
+r"""The exponential races of ``races`` between grades, of which there are few groups.
 
 The integrals are those of ``races`` over log time x. A group that likely wins is moved so that its slowest member has
 log rate 0. Then all integrands fall doubly exponentially on the right and exponentially on the left. With
 :math:`x = u - e^{-(u - KNEE)}` they do so on both sides of u, and few nodes suffice for the trapezoid rule.
+
+Where an integrand ends follows from its slopes at a few times, which are those of sums over members: as a function of u
+its logarithm is concave, and lies below its tangents.
 
 Source: the change of variable is the double exponential formula of Takahasi and Mori, Publ. RIMS 1974.
 """
@@ -25,23 +28,20 @@ LONGEST = 2**20
 GROUPS = lists.GRADES - 1
 # Log time follows u above this, and exp(-u) below.
 KNEE = -2.0
-# Where u starts: log time is -11 there.
+# Where u may start: log time is -11 there.
 FIRST = -3.95
 # Lists of up to this many items are added up item by item.
 DIRECT = 256
-# Nodes of an integral in these, and in others, whose groups may be larger.
-FEW, MANY = 20, 28
-# To find nodes, groups are looked at at times that are at most so far apart; in lists of more than DIRECT items, then
-# at so many more.
-STEP, ZOOM = 0.5, 10
-# Integrands are followed down to exp(-16) of their largest value, and a bit further as they are only nearly concave.
-DEPTH = 17.0
-# Too far to matter, in steps.
-FAR = 100.0
+# To find nodes, slopes are taken at times from the first on that are at most so many times the one before.
+EARLY, RATIO = 0.3, 2.0
+# Integrands are followed down to exp(-15) of their largest value.
+DEPTH = 15.0
+# Slopes below this count as this.
+FLAT = 1e-3
+# A group likely wins if all of it has more likely arrived than not at this time: P is more than 0.1 then.
+FAIR = 1.2
 # A time by which the items below a group have arrived, whose exponential is finite.
 LATEST = 60.0
-# Whose logarithm is finite.
-TINY = 1e-36
 
 
 class Grades(NamedTuple):
@@ -131,9 +131,8 @@ def _to_items(values: Tensor, places: Tensor) -> Tensor:
 
 
 def _race(grades: Grades, length: int) -> Race:
-    # All members have arrived by the median of the items below.
-    median = 0.5 * math.log(2) * ops.exp(ops.clip(ops.stop_gradient(grades.rates), SLOWEST, FASTEST))
-    arrived = ops.matmul(grades.members, log_arrived(double_odds(median[:, :, None], 1.0)[0]))
+    fair = 0.5 * FAIR * ops.exp(ops.clip(ops.stop_gradient(grades.rates), SLOWEST, FASTEST))
+    arrived = ops.matmul(grades.members, log_arrived(double_odds(fair)[0])[:, :, None])
     likely = ops.cast(arrived > -math.log(2), grades.rates.dtype)
     moved = likely * grades.slowest[:, :, None]
     rates = (grades.rates - _to_items(moved, grades.places)[:, :, 0]) * ops.sum(grades.members, axis=1)
@@ -142,71 +141,61 @@ def _race(grades: Grades, length: int) -> Race:
     return Race(TabledSums(rates, grades.members, grades.places, math.ceil(_last(length))), likely, moved)
 
 
-def _last(length: int) -> float:
-    """Where u ends in lists of up to ``length`` items."""
-    # The mode of an integral is at time T = 1 + (number of items) at most, and exp(-T (exp(d) - 1 - d)) bounds it at
-    # a distance d from there.
-    return math.log(length + 1 + math.sqrt(2 * DEPTH * (length + 1)) + DEPTH) + STEP
-
-
 def _log_time(places: Tensor) -> tuple[Tensor, Tensor]:
     """Log time x at u, and log(dx / du)."""
     behind = ops.exp(KNEE - places)
     return places - behind, ops.log1p(behind)
 
 
+def _place(log_times: Any) -> np.ndarray:
+    """The u of log times that are above that of FIRST, by Newton's method."""
+    places = np.full(np.shape(log_times), FIRST)
+    for _ in range(10):
+        behind = np.exp(KNEE - places)
+        places = places - (places - behind - log_times) / (1 + behind)
+    return places
+
+
+def _ends(times: np.ndarray) -> np.ndarray:
+    """The log times at which integrands have fallen that have their mode at ``times`` T and do not win.
+
+    A distance d beyond it they are exp(-T (exp(d) - 1 - d)) of their largest value at most.
+    """
+    fall = DEPTH / times
+    reach = np.sqrt(2 * fall)
+    for _ in range(20):
+        reach = reach - (np.expm1(reach) - reach - fall) / np.expm1(reach)
+    return np.log(times) + reach
+
+
 def _nodes(race: Race, length: int) -> tuple[Tensor, Tensor]:
     """The u of the nodes (B, G, N) of each group, and how far apart they are (B, G, 1)."""
-    dtype = race.likely.dtype
-    # Integrals of n items are narrower than those of one by the root of n.
-    places = np.arange(FIRST, _last(length), max(0.1, min(STEP, 4 / math.sqrt(length))))
-    log_time = places - np.exp(KNEE - places)
-    sums = race.sums.roughly(log_time)
-    log_time, places, weight = (
-        ops.convert_to_tensor(values[None, None, :], dtype=dtype)
-        for values in (log_time, places, np.log1p(np.exp(KNEE - places)))
-    )
-    start, stop = _span(places, _log_integrand(race, *sums, log_time, weight))
-    if length > DIRECT:
-        places = start + (stop - start) * ops.cast(np.arange(ZOOM) / (ZOOM - 1), dtype)
-        log_time, weight = _log_time(places)
-        sums = race.sums.at(log_time, ops.zeros_like(race.likely))[:2]
-        start, stop = _span(places, _log_integrand(race, *sums, log_time, weight))
-    count = FEW if length <= DIRECT else MANY
-    step = ops.stop_gradient(stop - start) / count
-    return ops.stop_gradient(start) + step * (ops.cast(np.arange(count), dtype) + 0.5), step
+    times = np.geomspace(EARLY, length + 1, 1 + math.ceil(math.log((length + 1) / EARLY, RATIO)))
+    places = _place(np.log(times))
+    # The slopes, by log time, of the logarithm of an integrand that does not win: its mode is where they are 0.
+    slopes = 1.0 - ops.cast(times, race.likely.dtype) + ops.stop_gradient(race.sums.late_at(np.log(times)))
+    rising = ops.maximum(slopes - race.likely * ops.cast(times > 1, slopes.dtype), FLAT)
+    reach = ops.cast(DEPTH / (1 + np.exp(KNEE - places)), slopes.dtype)
+    start = ops.max(ops.cast(places, slopes.dtype) - reach / rising, axis=2, keepdims=True)
+    start = ops.maximum(start, FIRST)
+    ends = _place(_ends(times))
+    passed = ops.clip(slopes[:, :, :-1] / (slopes[:, :, :-1] - slopes[:, :, 1:]), 0.0, 1.0)
+    stop = float(ends[0]) + ops.sum(passed * ops.cast(np.diff(ends), slopes.dtype), axis=2, keepdims=True)
+    stop = stop + race.likely * (float(_place(_surely(length))) - stop)
+    # The larger the groups the steeper are integrands on one side alone.
+    count = min(max(8 + 2 * math.ceil(math.log2(length)), 18), 28)
+    step = (stop - start) / count
+    return start + step * (ops.cast(np.arange(count), step.dtype) + 0.5), step
 
 
-def _log_integrand(race: Race, arrived: Tensor, late: Tensor, log_time: Tensor, weight: Tensor) -> Tensor:
-    """About the logarithm of the integrand, but for a constant, from the sums of ``Race.sums``."""
-    since = log_time - race.moved
-    winning = ops.log(ops.maximum(late, TINY)) + ops.minimum(since, 0.0)
-    losing = log_time - ops.exp(since)
-    return arrived + weight + race.likely * winning + (1 - race.likely) * losing
+def _last(length: int) -> float:
+    """The log time at which all integrands of lists of up to ``length`` items have fallen."""
+    return max(float(_ends(np.array(length + 1.0))), _surely(length))
 
 
-def _span(places: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Between which u, (B, G, 1) each, values (B, G, K) at K places are not far below the largest.
-
-    A concave function lies below the line through two of its points, beyond these: where that line has fallen far
-    enough, so has the function.
-    """
-    largest = ops.max(values, axis=2, keepdims=True)
-    level = largest - DEPTH
-    first, last = places[:, :, :1], places[:, :, -1:]
-    mode = first + ops.max((places - first) * ops.cast(values >= largest, values.dtype), axis=2, keepdims=True)
-    # With what has fallen further, these lines start or end at the point where it has.
-    values = ops.maximum(values, level)
-    before, after = places[:, :, :-1], places[:, :, 1:]
-    rise = values[:, :, 1:] - values[:, :, :-1]
-    # Beyond the mode what has lost its digits may rise again.
-    is_rising = ops.cast(ops.logical_and(rise > 0, after <= mode), rise.dtype)
-    is_falling = ops.cast(ops.logical_and(rise < 0, before >= mode), rise.dtype)
-    steps = ops.clip((level - values[:, :, :-1]) / (rise + (1 - is_rising - is_falling)), -FAR, FAR)
-    crossing = before + (after - before) * steps
-    start = first + ops.max(is_rising * (crossing - first), axis=2, keepdims=True)
-    stop = last - ops.max(is_falling * (last - crossing), axis=2, keepdims=True)
-    return start, stop
+def _surely(length: int) -> float:
+    """The log time by which all of ``length`` items of log rates of at least 0 have arrived."""
+    return math.log(DEPTH + 1 + math.log(length))
 
 
 def _integral(race: Race, places: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:

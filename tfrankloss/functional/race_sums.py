@@ -10,18 +10,16 @@ Tensor = Any
 # Exponentials of log rates between these, and at all times looked at, are finite and not 0. Slower items add their log
 # rate, faster ones have arrived.
 SLOWEST, FASTEST = -40.0, 60.0
-# To find where an integrand is, log rates are taken between multiples of BIN up to the last.
-BIN, LAST_BIN = 0.25, 15.0
-# What is added to -1 to have a finite logarithm.
-ALMOST = 1e-7
 
 
-def double_odds(half_rates: Tensor, passed: Tensor) -> tuple[Tensor, Tensor]:
-    """Twice the odds not to have arrived, 1 / (exp(w) - 1) for w = rate * time, and w / 2."""
-    waited = half_rates * passed
-    # The probability to have arrived is 2 tanh(w / 2) / (1 + tanh(w / 2)), to all digits for any w, as is exp(-w).
-    arrived = ops.tanh(waited)
-    return ops.exp(-2.0 * waited) * (1 + arrived) / arrived, waited
+def double_odds(waited: Tensor) -> tuple[Tensor, Tensor]:
+    """Twice the odds not to have arrived, 1 / (exp(w) - 1), of w / 2 for w = rate * time; and their product with it.
+
+    The product is the derivative of the log probability to have arrived by the log time.
+    """
+    # 1 - exp(-w) is 2 / (1 + 1 / tanh(w / 2)) to all digits for any w, as is exp(-w).
+    odds = (1 / ops.tanh(waited) + 1) * ops.exp(-2.0 * waited)
+    return odds, waited * odds
 
 
 def log_arrived(odds: Tensor) -> Tensor:
@@ -47,26 +45,10 @@ class DirectSums:
         self._members, self._places, self._bounded = members, places, bounded
         self._half_rates = 0.5 * ops.exp(bounded)[:, :, None]
 
-    def roughly(self, times: np.ndarray) -> tuple[Tensor, Tensor]:
-        """About both sums, (B, G, K), at K log times that are the same for all groups, as ``at`` gives them."""
-        lowest = -float(np.ceil(np.max(times))) - 2.0
-        log_rates = np.arange(lowest, LAST_BIN + BIN, BIN)
-        # Items are shared between the two bins next to them.
-        position = ops.clip((ops.stop_gradient(self._bounded) - lowest) / BIN, 0.0, len(log_rates) - 1.001)
-        bins = ops.floor(position)
-        above = position - bins
-        weights = ops.sum(self._members, axis=1)
-        bins = ops.reshape(self._places * len(log_rates) + ops.cast(bins, "int32"), (-1,))
-        batch, groups, _ = ops.shape(self._members)
-        counts = [
-            ops.segment_sum(ops.reshape(part, (-1,)), number, num_segments=batch * groups * len(log_rates))
-            for part, number in ((weights * (1 - above), bins), (weights * above, bins + 1))
-        ]
-        counts = ops.reshape(counts[0] + counts[1], (batch, groups, len(log_rates)))
-        waited = np.exp(log_rates[:, None] + times)
-        arrived = -np.expm1(-waited)
-        tables = np.log(arrived), waited * np.exp(-waited) / arrived
-        return tuple(ops.matmul(counts, ops.convert_to_tensor(table, dtype=counts.dtype)) for table in tables)
+    def late_at(self, times: np.ndarray) -> Tensor:
+        """The derivatives (B, G, K) at K log times that are the same for all groups."""
+        late = double_odds(self._half_rates * ops.convert_to_tensor(np.exp(times), dtype=self._half_rates.dtype))[1]
+        return ops.matmul(self._members, late)
 
     def at(self, times: Tensor, is_relative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sums at log times (B, G, N).
@@ -80,14 +62,11 @@ class DirectSums:
             (B, G, N) the derivatives; and (B, G, 1) the constant part.
         """
         passed = ops.take(ops.exp(ops.reshape(times, (-1, times.shape[2]))), self._places, axis=0)
-        odds, waited = double_odds(self._half_rates, passed)
-        self._late = waited * odds
+        odds, self._late = double_odds(self._half_rates * passed)
         # Sums over a group may be huge and nearly the same at all nodes: they are taken relative to one of them.
         middle = times.shape[2] // 2
         middle = odds[:, :, middle : middle + 1] * ops.take(ops.reshape(is_relative, (-1, 1)), self._places, axis=0)
-        # Above -1, whose logarithm would be lost on those who multiply it by 0.
-        ratio = ops.maximum((middle - odds) / (2 + odds), ALMOST - 1)
-        values = ops.log1p(ratio), self._late, log_arrived(middle)
+        values = ops.log1p((middle - odds) / (2 + odds)), self._late, log_arrived(middle)
         arrived, late, taken = (ops.matmul(self._members, part) for part in values)
         return arrived, late, self.constant + taken
 

@@ -92,14 +92,13 @@ class TabledSums:
         of_both = (ops.reshape(sums @ part, (-1, table.panels, POWERS)) for part in (of_value, self._of_slope))
         self._panels = ops.concatenate([*of_both], axis=2)
 
-    def roughly(self, times: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Both sums, (B, G, K), at K log times that are the same for all groups."""
+    def late_at(self, times: np.ndarray) -> Tensor:
+        """As ``DirectSums.late_at``."""
         panel = np.clip(np.floor(times) - EARLIEST, 0, self._table.panels - 1).astype("int32")
         inside = (2 * (times - EARLIEST - panel) - 1)[:, None] ** np.arange(POWERS)
-        panels = ops.reshape(self._panels, (-1, self._table.panels, 2, POWERS))
-        terms = ops.take(panels, panel, axis=1) * ops.convert_to_tensor(inside[:, None, :], dtype=panels.dtype)
-        arrived, late = ops.unstack(ops.sum(terms, axis=3), 2, axis=2)
-        return self._of_groups(arrived), self._of_groups(late)
+        panels = ops.reshape(self._panels, (-1, self._table.panels, 2, POWERS))[:, :, 1]
+        terms = ops.take(panels, panel, axis=1) * ops.convert_to_tensor(inside, dtype=panels.dtype)
+        return self._of_groups(ops.sum(terms, axis=2))
 
     def at(self, times: Tensor, is_relative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As ``DirectSums.at``; no more than ``constant`` is taken off."""
