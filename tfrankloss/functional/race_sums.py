@@ -13,7 +13,7 @@ SLOWEST, FASTEST = -40.0, 60.0
 
 
 def double_odds(waited: Tensor) -> tuple[Tensor, Tensor]:
-    """Twice the odds not to have arrived, 1 / (exp(w) - 1), of w / 2 for w = rate * time; and their product with it.
+    """Twice the odds not to have arrived, 1 / (exp(w) - 1) for w = rate * time, from w / 2; and both multiplied.
 
     The product is the derivative of the log probability to have arrived by the log time.
     """
@@ -42,7 +42,7 @@ class DirectSums:
     def __init__(self, rates: Tensor, members: Tensor, places: Tensor):
         bounded = ops.clip(rates, SLOWEST, FASTEST)
         self.constant = ops.sum(members * ops.minimum(rates - bounded, 0.0)[:, None, :], axis=2, keepdims=True)
-        self._members, self._places, self._bounded = members, places, bounded
+        self._members, self._places = members, places
         self._half_rates = 0.5 * ops.exp(bounded)[:, :, None]
 
     def late_at(self, times: np.ndarray) -> Tensor:
