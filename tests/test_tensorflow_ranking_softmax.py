@@ -297,10 +297,14 @@ def test_difference_rank_distil_beside_padding(random):
 
 
 def test_difference_rank_distil_of_far_labels():
-    """Teachers that are sure: theirs adds 1e-10 to their probabilities, and shuffles what is below."""
+    """Teachers that are sure: theirs adds 1e-10 to their probabilities, and shuffles what is below.
+
+    One shuffle in six leaves these three items in their order.
+    """
     labels, scores = np.float32([[90, 60, 30, 0]]), np.float32([[0.0, 1.0, 2.0, 3.0]])
     noise = np.zeros((1, 8, 4), "float32")
     expected = np.sum(functional.list_mle_loss(labels, scores))
     ours, theirs = rank_distil_pair(noise)
     np.testing.assert_allclose(values_and_gradient(ours, labels, scores)[0], [expected], rtol=1e-5)
-    assert abs(their_values(theirs, labels, scores)[0][0] - expected) > 0.01
+    shuffled = [their_values(theirs, labels, scores)[0][0] for _ in range(20)]
+    assert np.max(np.abs(shuffled - expected)) > 0.01
