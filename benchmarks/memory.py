@@ -31,7 +31,7 @@ def peak(library, name, batch, length):
 
     loss = peers.LIBRARIES[library]()[name]
     # Loads the code of the operations: these lists are long enough to be summed as those that are measured.
-    losses.step(loss, *peers.lists(2, 100), jit=False)()
+    losses.step(loss, *peers.lists(2, 300), jit=False)()
     print(f"{growth(losses.step(loss, *peers.lists(batch, length), jit=False)):.1f}", flush=True)
 
 

@@ -26,14 +26,19 @@ Tensor = Any
 LONGEST = 2**20
 # Grades that may have others below them.
 GROUPS = lists.GRADES - 1
-# Log time follows u above this, and exp(-u) below.
+# Log time follows u above this, and exp(-u) below, in groups whose integrand starts before BENT; else it is u.
 KNEE = -2.0
+BENT = -6.0
 # Where u may start: log time is -11 there.
 FIRST = -3.95
 # Lists of up to this many items are added up item by item.
-DIRECT = 256
-# To find nodes, slopes are taken at times from the first on that are at most so many times the one before.
-EARLY, RATIO = 0.3, 2.0
+DIRECT = 128
+# To find nodes, slopes are taken at times from this on, at most so many times the one before: in lists up to DIRECT, and
+# in longer ones, whose integrands are narrow.
+EARLY, RATIO, LONG_RATIO = 0.005, 3.0, 2.0
+# How many nodes integrals take in lists of up to so many items, and in longer ones: the larger groups are, the steeper
+# are integrands on one side alone.
+NODES, MOST_NODES = ((32, 18), (128, 24)), 28
 # Integrands are followed down to exp(-15) of their largest value.
 DEPTH = 15.0
 # Slopes below this count as this.
@@ -80,6 +85,20 @@ class Race(NamedTuple):
     moved: Tensor
 
 
+class Nodes(NamedTuple):
+    """Where integrals are summed.
+
+    Attributes:
+        log_times: (B, G, N) log times x.
+        log_weights: (B, G, N) log(dx / du) there.
+        step: (B, G, 1) how far apart they are in u.
+    """
+
+    log_times: Tensor
+    log_weights: Tensor
+    step: Tensor
+
+
 def log_grade_probabilities(scores: Tensor, numbers: Tensor, members: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """log of the probability that each grade comes before all lower ones, its items in any order, and slopes.
 
@@ -96,7 +115,7 @@ def log_grade_probabilities(scores: Tensor, numbers: Tensor, members: Tensor, we
     length = LONGEST if scores.shape[1] is None else scores.shape[1]
     grades = _grades(scores, numbers, members)
     race = _race(grades, length)
-    value, density = _integral(race, *_nodes(race, length))
+    value, density = _integral(race, _nodes(race, length))
     slopes = race.sums.slopes(density * (grades.counted * weights)[:, :, None])
     # What raises a score below a group takes from that.
     pushed = ops.sum(grades.members * slopes[:, None, :], axis=2, keepdims=True) / grades.total
@@ -141,12 +160,6 @@ def _race(grades: Grades, length: int) -> Race:
     return Race(TabledSums(rates, grades.members, grades.places, math.ceil(_last(length))), likely, moved)
 
 
-def _log_time(places: Tensor) -> tuple[Tensor, Tensor]:
-    """Log time x at u, and log(dx / du)."""
-    behind = ops.exp(KNEE - places)
-    return places - behind, ops.log1p(behind)
-
-
 def _place(log_times: Any) -> np.ndarray:
     """The u of log times that are above that of FIRST, by Newton's method."""
     places = np.full(np.shape(log_times), FIRST)
@@ -168,24 +181,40 @@ def _ends(times: np.ndarray) -> np.ndarray:
     return np.log(times) + reach
 
 
-def _nodes(race: Race, length: int) -> tuple[Tensor, Tensor]:
-    """The u of the nodes (B, G, N) of each group, and how far apart they are (B, G, 1)."""
-    times = np.geomspace(EARLY, length + 1, 1 + math.ceil(math.log((length + 1) / EARLY, RATIO)))
-    places = _place(np.log(times))
+def _nodes(race: Race, length: int) -> Nodes:
+    """Nodes between the ends that slopes at a few times tell."""
+    ratio = RATIO if length <= DIRECT else LONG_RATIO
+    times = np.geomspace(EARLY, length + 1, 1 + math.ceil(math.log((length + 1) / EARLY, ratio)))
     # The slopes, by log time, of the logarithm of an integrand that does not win: its mode is where they are 0.
     slopes = 1.0 - ops.cast(times, race.likely.dtype) + ops.stop_gradient(race.sums.late_at(np.log(times)))
-    rising = ops.maximum(slopes - race.likely * ops.cast(times > 1, slopes.dtype), FLAT)
-    reach = ops.cast(DEPTH / (1 + np.exp(KNEE - places)), slopes.dtype)
-    start = ops.max(ops.cast(places, slopes.dtype) - reach / rising, axis=2, keepdims=True)
-    start = ops.maximum(start, FIRST)
+    start, is_bent = _starts(slopes - race.likely * ops.cast(times > 1, slopes.dtype), np.log(times))
     ends = _place(_ends(times))
     passed = ops.clip(slopes[:, :, :-1] / (slopes[:, :, :-1] - slopes[:, :, 1:]), 0.0, 1.0)
     stop = float(ends[0]) + ops.sum(passed * ops.cast(np.diff(ends), slopes.dtype), axis=2, keepdims=True)
     stop = stop + race.likely * (float(_place(_surely(length))) - stop)
-    # The larger the groups the steeper are integrands on one side alone.
-    count = min(max(8 + 2 * math.ceil(math.log2(length)), 18), 28)
+    count = next((count for longest, count in NODES if length <= longest), MOST_NODES)
     step = (stop - start) / count
-    return start + step * (ops.cast(np.arange(count), step.dtype) + 0.5), step
+    places = start + step * (ops.cast(np.arange(count), step.dtype) + 0.5)
+    behind = is_bent * ops.exp(KNEE - places)
+    return Nodes(places - behind, ops.log1p(behind), step)
+
+
+def _starts(slopes: Tensor, log_times: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The u (B, G, 1) where integrands of these slopes (B, G, K) start, and 1 where log time is bent there, or 0.
+
+    Log times are in equal steps. From each one an integrand rises by what its slopes at later ones tell, at least.
+    """
+    later = np.tri(len(log_times), k=-1) * (log_times[1] - log_times[0])
+    rise = lists.product(ops.maximum(slopes, 0.0), ops.convert_to_tensor(later, dtype=slopes.dtype))
+    slopes = ops.maximum(slopes, FLAT)
+    log_times, places = (ops.convert_to_tensor(part, dtype=slopes.dtype) for part in (log_times, _place(log_times)))
+    straight = ops.max(log_times - (DEPTH - rise) / slopes, axis=2, keepdims=True)
+    is_bent = ops.cast(straight < BENT, slopes.dtype)
+    # The tangents in terms of u.
+    behind = ops.exp(KNEE - places)
+    reach = (DEPTH - ops.maximum(rise - ops.log1p(behind), 0.0)) / (slopes * (1 + behind))
+    bent = ops.maximum(ops.max(places - reach, axis=2, keepdims=True), FIRST)
+    return straight + is_bent * (bent - straight), is_bent
 
 
 def _last(length: int) -> float:
@@ -198,12 +227,12 @@ def _surely(length: int) -> float:
     return math.log(DEPTH + 1 + math.log(length))
 
 
-def _integral(race: Race, places: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+def _integral(race: Race, nodes: Nodes) -> tuple[Tensor, Tensor]:
     """log P (B, G), and the share of each node in P, (B, G, N)."""
-    log_time, weight = _log_time(places)
-    arrived, late, constant = race.sums.at(log_time, 1 - race.likely)
-    passed = ops.exp(log_time - race.moved)
-    exponents = arrived + weight - passed
+    arrived, late, constant = race.sums.at(nodes.log_times, 1 - race.likely)
+    passed = ops.exp(nodes.log_times - race.moved)
+    exponents = arrived + nodes.log_weights - passed
+    step = nodes.step
     peak = ops.stop_gradient(ops.max(exponents, axis=2, keepdims=True))
     terms = ops.exp(exponents - peak)
     early = terms * passed

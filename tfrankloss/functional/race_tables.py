@@ -4,8 +4,8 @@ What a group of n items contributes to its integral at log time x is :math:`S(x)
 :math:`g(z) = \log(1 - e^{-e^z})` and :math:`y_i` the log rate of item i. Taken item by item that is n transcendental
 functions for every node of the integral. But g is smooth: with log rates in bins and log times in panels of width 1,
 :math:`g(y + x)` is a polynomial in the place of y in its bin times one in the place of x in its panel, to 1e-10. So the
-powers of each item are added up by bin, and a constant matrix turns these sums into the polynomials of S, and of its
-derivative, in every panel. The gradient goes the same way back: densities at nodes are added up by panel, the
+powers of each item are added up by bin, and a constant matrix turns these sums into the polynomials of S in every panel,
+whose derivatives are those of S. The gradient goes the same way back: densities at nodes are added up by panel, the
 transposed matrix turns them into polynomials of the log rate, and each item takes its own.
 
 The lowest bin has no end: there g is z plus a polynomial in :math:`e^y`. Items beyond the highest one have arrived.
@@ -19,8 +19,10 @@ from keras import ops
 
 Tensor = Any
 
-# Powers of a place in a bin or panel, from 0 on: g is met to 5e-11, its derivative to 6e-10.
+# Powers of a place in a bin or panel, from 0 on: g is met to 1e-10, its derivative to 2e-8.
 POWERS = 12
+# What the derivative of a power by log time, from the first on, has of the one before: a place goes from -1 to 1.
+RAISED = 2.0 * np.arange(1, POWERS)
 # The first log time, and where the last bin ends: what is beyond it has arrived by then, to 1e-23.
 EARLIEST, HIGHEST = -11, 15
 
@@ -32,14 +34,13 @@ class Tables(NamedTuple):
         panels: Number of panels of log time, from ``EARLIEST`` on.
         lowest: Where the first bin of log rates ends.
         bins: Number of bins, up to ``HIGHEST``.
-        matrices: (bins * POWERS, panels * POWERS) what the powers of an item in a bin add to the coefficients of each
-            panel: those of S, and those of its derivative.
+        matrix: (bins * POWERS, panels * POWERS) what the powers of an item in a bin add to the coefficients of each panel.
     """
 
     panels: int
     lowest: int
     bins: int
-    matrices: tuple[np.ndarray, np.ndarray]
+    matrix: np.ndarray
 
 
 @functools.cache
@@ -51,16 +52,12 @@ def tables(latest: int) -> Tables:
     log_times = np.arange(EARLIEST, latest)[:, None] + inside
     log_rates = np.arange(-latest - 1, HIGHEST)[:, None] + inside
     log_rates[0] = np.log(inside) - latest
-    exponents = log_rates[:, :, None, None] + log_times
-    waited = np.exp(exponents)
-    arrived = -np.expm1(-waited)
-    value, slope = np.log(arrived), waited * np.exp(-waited) / arrived
+    values = np.log(-np.expm1(-np.exp(log_rates[:, :, None, None] + log_times)))
     # The logarithm that has no polynomial: it is added up apart.
-    value[0] -= np.log(inside)[:, None, None]
-    fitted = (np.einsum("kp,mpjq,lq->mkjl", coefficients, values, coefficients) for values in (value, slope))
+    values[0] -= np.log(inside)[:, None, None]
     bins, panels = log_rates.size // POWERS, log_times.size // POWERS
-    matrices = tuple(part.reshape(bins * POWERS, panels * POWERS) for part in fitted)
-    return Tables(panels, -latest, bins, matrices)
+    matrix = np.einsum("kp,mpjq,lq->mkjl", coefficients, values, coefficients, optimize=True)
+    return Tables(panels, -latest, bins, matrix.reshape(bins * POWERS, panels * POWERS))
 
 
 class TabledSums:
@@ -87,10 +84,12 @@ class TabledSums:
         self._bins = ops.reshape(places * table.bins + bins, (-1,))
         sums = ops.segment_sum(ops.reshape(self._basis, (-1, POWERS)), self._bins, num_segments=count * table.bins)
         sums = ops.reshape(sums, (count, table.bins * POWERS))
-        of_value, self._of_slope = (ops.convert_to_tensor(part, dtype=sums.dtype) for part in table.matrices)
+        self._matrix = ops.convert_to_tensor(table.matrix, dtype=sums.dtype)
+        self._raised = ops.convert_to_tensor(RAISED, dtype=sums.dtype)
         # The coefficients of the sums and of their derivatives in each panel.
-        of_both = (ops.reshape(sums @ part, (-1, table.panels, POWERS)) for part in (of_value, self._of_slope))
-        self._panels = ops.concatenate([*of_both], axis=2)
+        of_sums = ops.reshape(sums @ self._matrix, (-1, table.panels, POWERS))
+        none = ops.zeros_like(of_sums[:, :, :1])
+        self._panels = ops.concatenate([of_sums, self._raised * of_sums[:, :, 1:], none], axis=2)
 
     def late_at(self, times: np.ndarray) -> Tensor:
         """As ``DirectSums.late_at``."""
@@ -119,7 +118,9 @@ class TabledSums:
         terms = ops.reshape(powers(self._inside, ops.reshape(density, (-1, density.shape[2]))), (-1, POWERS))
         count = self._batch * self._groups
         sums = ops.segment_sum(terms, ops.reshape(self._panel, (-1,)), num_segments=count * table.panels)
-        by_bin = ops.einsum("gp,bp->gb", ops.reshape(sums, (count, table.panels * POWERS)), self._of_slope)
+        # What each coefficient of the sums adds by its derivative.
+        sums = ops.concatenate([ops.zeros_like(sums[:, :1]), self._raised * sums[:, :-1]], axis=1)
+        by_bin = ops.einsum("gp,bp->gb", ops.reshape(sums, (count, table.panels * POWERS)), self._matrix)
         coefficients = ops.take(ops.reshape(by_bin, (-1, POWERS)), self._bins, axis=0)
         return ops.sum(ops.reshape(coefficients, ops.shape(self._basis)) * self._basis, axis=-1)
 
