@@ -171,6 +171,20 @@ def integrated_group(log_rates):
     return value, (of_items(x)[1] * np.exp(log_winning - value)).sum(axis=1)
 
 
+@pytest.mark.parametrize("size", [9, 20, 60, 300])
+@pytest.mark.parametrize("ahead", [4.0, 6.0, 7.0])
+def test_an_item_far_behind_its_group(ahead, size):
+    """All items arrive early but one: an integrand is as steep as that of a large group, and as long as that of one."""
+    log_rates = np.repeat(np.linspace(-1.0, 2.0, 13, dtype="float32")[:, None], size, axis=1)
+    log_rates[:, 1:] += np.float32(ahead)
+    labels = np.repeat(np.float32([[1] * size + [0]]), len(log_rates), axis=0)
+    values, gradient = values_and_gradient(list_mle(), labels, np.pad(log_rates, ((0, 0), (0, 1))))
+    for row, value, slopes in zip(log_rates.astype("float64"), values, gradient, strict=True):
+        log_probability, expected = integrated_group(row)
+        np.testing.assert_allclose(value, -log_probability, rtol=1e-5)
+        np.testing.assert_allclose(slopes[:-1], -expected, rtol=0, atol=1e-5 * expected.max())
+
+
 @functools.cache
 def long_lists():
     """Lists of 200 items with what their loss and gradient should be: all ranges of scores, won and lost."""

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from tfrankloss.functional import lists
-from tfrankloss.functional.race_sums import FASTEST, SLOWEST, DirectSums, double_odds, log_arrived
+from tfrankloss.functional.race_sums import FASTEST, SLOWEST, DirectSums, double_odds, log_arrived, of_groups
 from tfrankloss.functional.race_tables import TabledSums
 
 Tensor = Any
@@ -28,17 +28,17 @@ LONGEST = 2**20
 GROUPS = lists.GRADES - 1
 # Log time follows u above this, and exp(-u) below, in groups whose integrand starts before BENT; else it is u.
 KNEE = -2.0
-BENT = -6.0
+BENT = -7.0
 # Where u may start: log time is -11 there.
 FIRST = -3.95
 # Lists of up to this many items are added up item by item.
-DIRECT = 128
-# To find nodes, slopes are taken at times from this on, at most so many times the one before: in lists up to DIRECT, and
-# in longer ones, whose integrands are narrow.
-EARLY, RATIO, LONG_RATIO = 0.005, 3.0, 2.0
+DIRECT = 256
+# To find nodes, slopes are taken at times from this on, at most so many times the one before: in lists up to DIRECT,
+# and in longer ones, whose integrands are narrow.
+EARLY, RATIO, LONG_RATIO = 0.0015, 3.0, 2.0
 # How many nodes integrals take in lists of up to so many items, and in longer ones: the larger groups are, the steeper
 # are integrands on one side alone.
-NODES, MOST_NODES = ((32, 18), (128, 24)), 28
+NODES, MOST_NODES = ((32, 20), (128, 24)), 28
 # Integrands are followed down to exp(-15) of their largest value.
 DEPTH = 15.0
 # Slopes below this count as this.
@@ -151,7 +151,7 @@ def _to_items(values: Tensor, places: Tensor) -> Tensor:
 
 def _race(grades: Grades, length: int) -> Race:
     fair = 0.5 * FAIR * ops.exp(ops.clip(ops.stop_gradient(grades.rates), SLOWEST, FASTEST))
-    arrived = ops.matmul(grades.members, log_arrived(double_odds(fair)[0])[:, :, None])
+    arrived = of_groups(grades.members, log_arrived(double_odds(fair)[0]))
     likely = ops.cast(arrived > -math.log(2), grades.rates.dtype)
     moved = likely * grades.slowest[:, :, None]
     rates = (grades.rates - _to_items(moved, grades.places)[:, :, 0]) * ops.sum(grades.members, axis=1)
@@ -209,12 +209,12 @@ def _starts(slopes: Tensor, log_times: np.ndarray) -> tuple[Tensor, Tensor]:
     slopes = ops.maximum(slopes, FLAT)
     log_times, places = (ops.convert_to_tensor(part, dtype=slopes.dtype) for part in (log_times, _place(log_times)))
     straight = ops.max(log_times - (DEPTH - rise) / slopes, axis=2, keepdims=True)
-    is_bent = ops.cast(straight < BENT, slopes.dtype)
+    is_bent = straight < BENT
     # The tangents in terms of u.
     behind = ops.exp(KNEE - places)
     reach = (DEPTH - ops.maximum(rise - ops.log1p(behind), 0.0)) / (slopes * (1 + behind))
     bent = ops.maximum(ops.max(places - reach, axis=2, keepdims=True), FIRST)
-    return straight + is_bent * (bent - straight), is_bent
+    return ops.where(is_bent, bent, straight), ops.cast(is_bent, slopes.dtype)
 
 
 def _last(length: int) -> float:

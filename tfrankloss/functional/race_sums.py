@@ -27,6 +27,11 @@ def log_arrived(odds: Tensor) -> Tensor:
     return -ops.log1p(0.5 * odds)
 
 
+def of_groups(members: Tensor, values: Tensor) -> Tensor:
+    """The sums (B, G, 1) of values (B, L) over the members (B, G, L) of each group."""
+    return ops.sum(members * values[:, None, :], axis=2, keepdims=True)
+
+
 class DirectSums:
     """The sums of the groups of a batch.
 
@@ -41,7 +46,7 @@ class DirectSums:
 
     def __init__(self, rates: Tensor, members: Tensor, places: Tensor):
         bounded = ops.clip(rates, SLOWEST, FASTEST)
-        self.constant = ops.sum(members * ops.minimum(rates - bounded, 0.0)[:, None, :], axis=2, keepdims=True)
+        self.constant = of_groups(members, ops.minimum(rates - bounded, 0.0))
         self._members, self._places = members, places
         self._half_rates = 0.5 * ops.exp(bounded)[:, :, None]
 
@@ -66,9 +71,9 @@ class DirectSums:
         # Sums over a group may be huge and nearly the same at all nodes: they are taken relative to one of them.
         middle = times.shape[2] // 2
         middle = odds[:, :, middle : middle + 1] * ops.take(ops.reshape(is_relative, (-1, 1)), self._places, axis=0)
-        values = ops.log1p((middle - odds) / (2 + odds)), self._late, log_arrived(middle)
-        arrived, late, taken = (ops.matmul(self._members, part) for part in values)
-        return arrived, late, self.constant + taken
+        relative = ops.log1p((middle - odds) / (2 + odds))
+        arrived, late = (ops.matmul(self._members, part) for part in (relative, self._late))
+        return arrived, late, self.constant + of_groups(self._members, log_arrived(middle[:, :, 0]))
 
     def slopes(self, density: Tensor) -> Tensor:
         """The mean (B, L) of the derivative of each item over a density (B, G, N) at the times last asked for."""

@@ -4,9 +4,9 @@ What a group of n items contributes to its integral at log time x is :math:`S(x)
 :math:`g(z) = \log(1 - e^{-e^z})` and :math:`y_i` the log rate of item i. Taken item by item that is n transcendental
 functions for every node of the integral. But g is smooth: with log rates in bins and log times in panels of width 1,
 :math:`g(y + x)` is a polynomial in the place of y in its bin times one in the place of x in its panel, to 1e-10. So the
-powers of each item are added up by bin, and a constant matrix turns these sums into the polynomials of S in every panel,
-whose derivatives are those of S. The gradient goes the same way back: densities at nodes are added up by panel, the
-transposed matrix turns them into polynomials of the log rate, and each item takes its own.
+powers of each item are added up by bin, and a constant matrix turns these sums into the polynomials of S in every
+panel, whose derivatives are those of S. The gradient goes the same way back: densities at nodes are added up by panel,
+the transposed matrix turns them into polynomials of the log rate, and each item takes its own.
 
 The lowest bin has no end: there g is z plus a polynomial in :math:`e^y`. Items beyond the highest one have arrived.
 """
@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
+
+from tfrankloss.functional.race_sums import of_groups
 
 Tensor = Any
 
@@ -34,7 +36,8 @@ class Tables(NamedTuple):
         panels: Number of panels of log time, from ``EARLIEST`` on.
         lowest: Where the first bin of log rates ends.
         bins: Number of bins, up to ``HIGHEST``.
-        matrix: (bins * POWERS, panels * POWERS) what the powers of an item in a bin add to the coefficients of each panel.
+        matrix: (bins * POWERS, panels * POWERS) what the powers of an item in a bin add to the coefficients of each
+            panel.
     """
 
     panels: int
@@ -75,7 +78,7 @@ class TabledSums:
         start = ops.clip(ops.floor(ops.stop_gradient(position)), -1.0, table.bins - 2.0)
         # Where slow items are, and what they add at all times.
         slow = ops.minimum(position, 0.0)
-        self.constant = ops.sum(members * slow[:, None, :], axis=2, keepdims=True)
+        self.constant = of_groups(members, slow)
         is_slow = ops.cast(position < 0, rates.dtype)
         inside = is_slow * ops.exp(slow) + (1 - is_slow) * (position - start)
         # Powers of the place of an item in its bin, 0 where not counted.
