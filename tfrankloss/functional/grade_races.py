@@ -2,9 +2,9 @@ r"""The exponential races of ``races`` between grades, of which there are few gr
 
 The integrals are those of ``races`` over log time x. A group that likely wins is moved so that its slowest member has
 log rate 0. Then all integrands fall doubly exponentially on the right and exponentially on the left, where those of few
-slow members go on for long. With :math:`x = u - e^{-(u - KNEE)}` these too fall doubly exponentially on both sides of u,
-and few nodes suffice for the trapezoid rule. The others fall fast enough, and to bend time would thin out nodes where
-they are steep: they have x = u.
+slow members go on for long. With :math:`x = u - e^{-(u - KNEE)}` these too fall doubly exponentially on both sides, and
+few nodes suffice for the trapezoid rule. The others fall fast enough, and to bend time would thin out nodes where they
+are steep: they have x = u.
 
 Where an integrand ends follows from its slopes at a few times, which are those of sums over members: as a function of u
 its logarithm is concave, and lies below its tangents.
