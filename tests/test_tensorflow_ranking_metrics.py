@@ -211,7 +211,7 @@ def test_difference_cutting_into_batches(name):
 def test_difference_ties(name):
     """Ours is, deterministically, the mean of their random orders."""
     labels, scores = as_topics(name, [[0, 2, 0, 1, 0, 3]]), np.float32([[1, 1, 1, 0, 0, 0]])
-    count = 2000
+    count = 20_000
     pair = make_pair(name, 2)
     ours, theirs = results(pair, np.repeat(labels, count, axis=0), np.repeat(scores, count, axis=0))
     assert ours == pytest.approx(results(pair[:1], labels, scores)[0], rel=1e-5)

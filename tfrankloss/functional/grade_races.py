@@ -34,13 +34,13 @@ BENT = -7.0
 # Where u may start: log time is -11 there.
 FIRST = -3.95
 # Lists of up to this many items are added up item by item.
-DIRECT = 256
+DIRECT = 128
 # To find nodes, slopes are taken at times from this on, at most so many times the one before: in lists up to DIRECT,
 # and in longer ones, whose integrands are narrow.
 EARLY, RATIO, LONG_RATIO = 0.0015, 3.0, 2.0
 # How many nodes integrals take in lists of up to so many items, and in longer ones: the larger groups are, the steeper
 # are integrands on one side alone.
-NODES, MOST_NODES = ((32, 20), (128, 24)), 28
+NODES, MOST_NODES = ((32, 20), (128, 24), (512, 32)), 40
 # Integrands are followed down to exp(-15) of their largest value.
 DEPTH = 15.0
 # Slopes below this count as this.

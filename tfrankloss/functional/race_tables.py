@@ -25,6 +25,8 @@ Tensor = Any
 POWERS = 12
 # What the derivative of a power by log time, from the first on, has of the one before: a place goes from -1 to 1.
 RAISED = 2.0 * np.arange(1, POWERS)
+# Powers are added up for so many items of a list at a time: one by one, hundreds of equal numbers round the same way.
+BLOCK = 32
 # The first log time, and where the last bin ends: what is beyond it has arrived by then, to 1e-23.
 EARLIEST, HIGHEST = -11, 15
 
@@ -83,10 +85,17 @@ class TabledSums:
         inside = is_slow * ops.exp(slow) + (1 - is_slow) * (position - start)
         # Powers of the place of an item in its bin, 0 where not counted.
         self._basis = powers(2 * inside - 1, ops.sum(members, axis=1))
-        bins = _index(start + 1, table.bins)
-        self._bins = ops.reshape(places * table.bins + bins, (-1,))
-        sums = ops.segment_sum(ops.reshape(self._basis, (-1, POWERS)), self._bins, num_segments=count * table.bins)
-        sums = ops.reshape(sums, (count, table.bins * POWERS))
+        bins = places * table.bins + _index(start + 1, table.bins)
+        self._bins = ops.reshape(bins, (-1,))
+        length = ops.shape(rates)[1]
+        blocks = (length + BLOCK - 1) // BLOCK
+        parts = (ops.arange(length, dtype="int32") // BLOCK) * (count * table.bins) + bins
+        sums = ops.segment_sum(
+            ops.reshape(self._basis, (-1, POWERS)),
+            ops.reshape(parts, (-1,)),
+            num_segments=blocks * count * table.bins,
+        )
+        sums = ops.sum(ops.reshape(sums, (blocks, count, table.bins * POWERS)), axis=0)
         self._matrix = ops.convert_to_tensor(table.matrix, dtype=sums.dtype)
         self._raised = ops.convert_to_tensor(RAISED, dtype=sums.dtype)
         # The coefficients of the sums and of their derivatives in each panel.
