@@ -40,7 +40,7 @@ DIRECT = 128
 EARLY, RATIO, LONG_RATIO = 0.0015, 3.0, 2.0
 # How many nodes integrals take in lists of up to so many items, and in longer ones: the larger groups are, the steeper
 # are integrands on one side alone.
-NODES, MOST_NODES = ((32, 20), (128, 24), (512, 32)), 40
+NODES, MOST_NODES = ((32, 20), (128, 24)), 32
 # Integrands are followed down to exp(-15) of their largest value.
 DEPTH = 15.0
 # Slopes below this count as this.

@@ -26,7 +26,8 @@ POWERS = 12
 # What the derivative of a power by log time, from the first on, has of the one before: a place goes from -1 to 1.
 RAISED = 2.0 * np.arange(1, POWERS)
 # Powers are added up for so many items of a list at a time: one by one, hundreds of equal numbers round the same way.
-BLOCK = 32
+# Lists of more than SHORT items take larger blocks, whose sums would take as long as the rest.
+BLOCK, SHORT, LONG_BLOCK = 32, 512, 128
 # The first log time, and where the last bin ends: what is beyond it has arrived by then, to 1e-23.
 EARLIEST, HIGHEST = -11, 15
 
@@ -88,8 +89,9 @@ class TabledSums:
         bins = places * table.bins + _index(start + 1, table.bins)
         self._bins = ops.reshape(bins, (-1,))
         length = ops.shape(rates)[1]
-        blocks = (length + BLOCK - 1) // BLOCK
-        parts = (ops.arange(length, dtype="int32") // BLOCK) * (count * table.bins) + bins
+        block = BLOCK if rates.shape[1] is not None and rates.shape[1] <= SHORT else LONG_BLOCK
+        blocks = (length + block - 1) // block
+        parts = (ops.arange(length, dtype="int32") // block) * (count * table.bins) + bins
         sums = ops.segment_sum(
             ops.reshape(self._basis, (-1, POWERS)),
             ops.reshape(parts, (-1,)),
