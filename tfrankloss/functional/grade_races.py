@@ -120,7 +120,7 @@ def log_grade_probabilities(scores: Tensor, numbers: Tensor, members: Tensor, we
     value, density = _integral(race, _nodes(race, length))
     slopes = race.sums.slopes(density * (grades.counted * weights)[:, :, None])
     # What raises a score below a group takes from that.
-    pushed = ops.sum(grades.members * slopes[:, None, :], axis=2, keepdims=True) / grades.total
+    pushed = of_groups(grades.members, slopes) / grades.total
     return grades.counted * value, slopes - ops.sum(grades.terms * pushed, axis=1)
 
 

@@ -26,7 +26,7 @@ POWERS = 12
 # What the derivative of a power by log time, from the first on, has of the one before: a place goes from -1 to 1.
 RAISED = 2.0 * np.arange(1, POWERS)
 # Powers are added up for so many items of a list at a time: one by one, hundreds of equal numbers round the same way.
-# Lists of more than SHORT items take larger blocks, whose sums would take as long as the rest.
+# Lists of more than SHORT items take larger blocks: small ones took a sixth of their time.
 BLOCK, SHORT, LONG_BLOCK = 32, 512, 128
 # The first log time, and where the last bin ends: what is beyond it has arrived by then, to 1e-23.
 EARLIEST, HIGHEST = -11, 15
@@ -111,7 +111,7 @@ class TabledSums:
         inside = (2 * (times - EARLIEST - panel) - 1)[:, None] ** np.arange(POWERS)
         panels = ops.reshape(self._panels, (-1, self._table.panels, 2, POWERS))[:, :, 1]
         terms = ops.take(panels, panel, axis=1) * ops.convert_to_tensor(inside, dtype=panels.dtype)
-        return self._of_groups(ops.sum(terms, axis=2))
+        return self._by_group(ops.sum(terms, axis=2))
 
     def at(self, times: Tensor, is_relative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As ``DirectSums.at``; no more than ``constant`` is taken off."""
@@ -124,7 +124,7 @@ class TabledSums:
         coefficients = ops.take(ops.reshape(self._panels, (-1, 2 * POWERS)), self._panel, axis=0)
         terms = powers(self._inside)
         arrived, late = (ops.sum(part * terms, axis=-1) for part in ops.split(coefficients, 2, axis=-1))
-        return self._of_groups(arrived), self._of_groups(late), self.constant
+        return self._by_group(arrived), self._by_group(late), self.constant
 
     def slopes(self, density: Tensor) -> Tensor:
         """As ``DirectSums.slopes``."""
@@ -138,7 +138,7 @@ class TabledSums:
         coefficients = ops.take(ops.reshape(by_bin, (-1, POWERS)), self._bins, axis=0)
         return ops.sum(ops.reshape(coefficients, ops.shape(self._basis)) * self._basis, axis=-1)
 
-    def _of_groups(self, values: Tensor) -> Tensor:
+    def _by_group(self, values: Tensor) -> Tensor:
         # TensorFlow infers a wrong size where there are no lists.
         return ops.reshape(values, (self._batch, self._groups, values.shape[-1]))
 
