@@ -102,7 +102,7 @@ def test_groups_of_equal_scores_have_a_closed_form(size, log_rest):
 
 
 @pytest.mark.parametrize(
-    ("size", "rounding"), [(1, 1), (4, 1), (19, 1), (31, 1), (63, 1), (249, 2), (1000, 15), (4000, 50)]
+    ("size", "rounding"), [(1, 1), (4, 1), (19, 1), (31, 1), (63, 1), (249, 1), (1000, 5), (4000, 8)]
 )
 def test_groups_of_equal_scores_about_as_likely_to_win_as_not(size, rounding):
     """The closed form to the last digits of float32, where an integrand is steep on one side and long on the other.
@@ -176,7 +176,7 @@ def integrated_group(log_rates):
     return value, (of_items(x)[1] * np.exp(log_winning - value)).sum(axis=1)
 
 
-@pytest.mark.parametrize("size", [9, 20, 60, 300])
+@pytest.mark.parametrize("size", [9, 20, 60, 300, 1000])
 @pytest.mark.parametrize("ahead", [4.0, 6.0, 7.0])
 def test_an_item_far_behind_its_group(ahead, size):
     """All items arrive early but one: an integrand is as steep as that of a large group, and as long as that of one."""
@@ -186,8 +186,8 @@ def test_an_item_far_behind_its_group(ahead, size):
     values, gradient = values_and_gradient(list_mle(), labels, np.pad(log_rates, ((0, 0), (0, 1))))
     for row, value, slopes in zip(log_rates.astype("float64"), values, gradient, strict=True):
         log_probability, expected = integrated_group(row)
-        np.testing.assert_allclose(value, -log_probability, rtol=1e-5)
-        np.testing.assert_allclose(slopes[:-1], -expected, rtol=0, atol=1e-5 * expected.max())
+        np.testing.assert_allclose(value, -log_probability, rtol=4e-6)
+        np.testing.assert_allclose(slopes[:-1], -expected, rtol=0, atol=4e-6 * expected.max())
 
 
 @functools.cache

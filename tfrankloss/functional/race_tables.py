@@ -1,159 +1,112 @@
-r"""Sums of what arrives late, as polynomials: what ``grade_races`` integrates in long lists.
+r"""Where the integrals of ``grade_races`` are summed, and what an item adds to their integrands there, as constants.
 
 What a group of n items contributes to its integral at log time x is :math:`S(x) = \sum_i g(y_i + x)` with
 :math:`g(z) = \log(1 - e^{-e^z})` and :math:`y_i` the log rate of item i. Taken item by item that is n transcendental
-functions for every node of the integral. But g is smooth: with log rates in bins and log times in panels of width 1,
-:math:`g(y + x)` is a polynomial in the place of y in its bin times one in the place of x in its panel, to 1e-10. So the
-powers of each item are added up by bin, and a constant matrix turns these sums into the polynomials of S in every
-panel, whose derivatives are those of S. The gradient goes the same way back: densities at nodes are added up by panel,
-the transposed matrix turns them into polynomials of the log rate, and each item takes its own.
+functions for every node of the integral. But g is smooth: with log rates in bins, :math:`g(y + x)` is at each log time
+a polynomial in the place of y in its bin. So a constant matrix turns powers of places, added up by bin, into S at all
+nodes, and another one into its derivative. The lowest bin has no end: there g is z plus a polynomial in :math:`e^y`.
+Items beyond the highest one have arrived.
 
-The lowest bin has no end: there g is z plus a polynomial in :math:`e^y`. Items beyond the highest one have arrived.
+Nodes cost little then, and all groups share theirs: as many at each log time as any group needs for the trapezoid rule
+to err by 5e-7. An integrand is the steeper the more members arrive at once. Of n slow ones the last arrives at time n,
+more or less sqrt(n); of n that arrive at time t, more or less a part of t whose square is 1 / (t log(1 + n / t)); and
+while those below the group hardly arrive, within a log time of 1 / log(n). At early times a part of the integral counts
+as the square of the time, and may err by more.
 """
 
 import functools
-from typing import Any, NamedTuple
+import math
+from typing import NamedTuple
 
 import numpy as np
-from keras import ops
 
-from tfrankloss.functional.race_sums import of_groups
-
-Tensor = Any
-
-# Powers of a place in a bin or panel, from 0 on: g is met to 1e-10, its derivative to 2e-8.
-POWERS = 12
-# What the derivative of a power by log time, from the first on, has of the one before: a place goes from -1 to 1.
-RAISED = 2.0 * np.arange(1, POWERS)
-# Powers are added up for so many items of a list at a time: one by one, hundreds of equal numbers round the same way.
-# Lists of more than SHORT items take larger blocks: small ones took a sixth of their time.
-BLOCK, SHORT, LONG_BLOCK = 32, 512, 128
-# The first log time, and where the last bin ends: what is beyond it has arrived by then, to 1e-23.
-EARLIEST, HIGHEST = -11, 15
+# Nodes lie from this log time on.
+FIRST = -7.5
+# How dense they are by log time, see ``density``: the least, that of large groups by the logarithm of their size, and
+# the place and width of its rise.
+LEAST, STEEP, RISE, WIDTH = 0.6, 1.2, -4.0, 1.4
+# Nodes end where integrands have fallen to exp(-15) of their largest value.
+DEPTH = 15.0
+# They end no earlier than those whose mode is at this time.
+SOON = 20.0
+# Where the last bin ends: what is beyond it has arrived by the first node, to 1e-14.
+HIGHEST = 11
+# The width of bins, and how many powers there are, from 0 on: to 1e-8, and to 1e-7 in lists of up to SHORT items, which
+# are many groups and so many bins.
+SHORT = 64
+SHORT_BINS, BINS = (1.0, 8), (0.5, 7)
 
 
 class Tables(NamedTuple):
-    """The constants for log times up to some last one.
+    """The constants for lists of up to some length.
 
     Attributes:
-        panels: Number of panels of log time, from ``EARLIEST`` on.
+        log_times: (K,) the nodes.
+        log_weights: (K,) logarithms of what they stand for of log time.
         lowest: Where the first bin of log rates ends.
+        width: Width of the other ones.
         bins: Number of bins, up to ``HIGHEST``.
-        matrix: (bins * POWERS, panels * POWERS) what the powers of an item in a bin add to the coefficients of each
-            panel.
+        powers: Number of powers, P.
+        arrived: (bins * P, K) what the powers of an item in a bin add to the sum of g at each node; in the lowest bin
+            without z.
+        late: (bins * P, K) what they add to its derivative by log time.
     """
 
-    panels: int
+    log_times: np.ndarray
+    log_weights: np.ndarray
     lowest: int
+    width: float
     bins: int
-    matrix: np.ndarray
+    powers: int
+    arrived: np.ndarray
+    late: np.ndarray
 
 
-@functools.cache
-def tables(latest: int) -> Tables:
-    """The tables for log times up to ``latest``."""
-    nodes = np.cos((np.arange(POWERS) + 0.5) * np.pi / POWERS)
-    coefficients = np.linalg.inv(np.vander(nodes, POWERS, increasing=True))
-    inside = (nodes + 1) / 2
-    log_times = np.arange(EARLIEST, latest)[:, None] + inside
-    log_rates = np.arange(-latest - 1, HIGHEST)[:, None] + inside
-    log_rates[0] = np.log(inside) - latest
-    values = np.log(-np.expm1(-np.exp(log_rates[:, :, None, None] + log_times)))
-    # The logarithm that has no polynomial: it is added up apart.
-    values[0] -= np.log(inside)[:, None, None]
-    bins, panels = log_rates.size // POWERS, log_times.size // POWERS
-    matrix = np.einsum("kp,mpjq,lq->mkjl", coefficients, values, coefficients, optimize=True)
-    return Tables(panels, -latest, bins, matrix.reshape(bins * POWERS, panels * POWERS))
+@functools.lru_cache(maxsize=32)
+def tables(length: int) -> Tables:
+    """The tables for lists of up to ``length`` items."""
+    log_times, log_weights = _nodes(length)
+    width, powers = SHORT_BINS if length <= SHORT else BINS
+    # Times of the lowest bin are at most exp(0.5), where its polynomial is nearly that of a straight line.
+    lowest = -math.ceil(last(length) - 0.5)
+    places = np.cos((np.arange(powers) + 0.5) * np.pi / powers)
+    coefficients = np.linalg.inv(np.vander(places, powers, increasing=True))
+    inside = (places + 1) / 2
+    log_rates = np.arange(lowest - width, HIGHEST, width)[:, None] + width * inside
+    log_rates[0] = np.log(inside) + lowest
+    # Beyond 700 the exponential of a time is infinite, and all have arrived.
+    times = np.minimum(np.exp(log_rates[:, :, None] + log_times), 700.0)
+    arrived, late = np.log(-np.expm1(-times)), times / np.expm1(times)
+    arrived[0] -= np.log(times[0])
+    bins = len(log_rates)
+    arrived, late = (np.reshape(coefficients @ part, (bins * powers, -1)) for part in (arrived, late))
+    return Tables(log_times, log_weights, lowest, width, bins, powers, arrived, late)
 
 
-class TabledSums:
-    """The sums of the groups of a batch; arguments, attributes and methods are those of ``race_sums.DirectSums``.
+def last(length: int | np.ndarray) -> np.ndarray:
+    """The log time at which all integrands of lists of up to ``length`` items have fallen.
 
-    Args:
-        latest: The end of the last panel; log times are between ``EARLIEST`` and this.
+    Of slow members an integrand has its mode at a time T of at most length + 1, and is at most exp(-T d * d / 2) of its
+    largest value at a log time d later. Where a group likely wins, and in short lists, it ends with that of mode SOON.
     """
-
-    def __init__(self, rates: Tensor, members: Tensor, places: Tensor, latest: int):
-        self._table = table = tables(latest)
-        self._batch, self._groups, _ = ops.shape(members)
-        count = self._batch * self._groups
-        position = ops.minimum(rates, float(HIGHEST)) - table.lowest
-        start = ops.clip(ops.floor(ops.stop_gradient(position)), -1.0, table.bins - 2.0)
-        # Where slow items are, and what they add at all times.
-        slow = ops.minimum(position, 0.0)
-        self.constant = of_groups(members, slow)
-        is_slow = ops.cast(position < 0, rates.dtype)
-        inside = is_slow * ops.exp(slow) + (1 - is_slow) * (position - start)
-        # Powers of the place of an item in its bin, 0 where not counted.
-        self._basis = powers(2 * inside - 1, ops.sum(members, axis=1))
-        bins = places * table.bins + _index(start + 1, table.bins)
-        self._bins = ops.reshape(bins, (-1,))
-        length = ops.shape(rates)[1]
-        block = BLOCK if rates.shape[1] is not None and rates.shape[1] <= SHORT else LONG_BLOCK
-        blocks = (length + block - 1) // block
-        parts = (ops.arange(length, dtype="int32") // block) * (count * table.bins) + bins
-        sums = ops.segment_sum(
-            ops.reshape(self._basis, (-1, POWERS)),
-            ops.reshape(parts, (-1,)),
-            num_segments=blocks * count * table.bins,
-        )
-        sums = ops.sum(ops.reshape(sums, (blocks, count, table.bins * POWERS)), axis=0)
-        self._matrix = ops.convert_to_tensor(table.matrix, dtype=sums.dtype)
-        self._raised = ops.convert_to_tensor(RAISED, dtype=sums.dtype)
-        # The coefficients of the sums and of their derivatives in each panel.
-        of_sums = ops.reshape(sums @ self._matrix, (-1, table.panels, POWERS))
-        none = ops.zeros_like(of_sums[:, :, :1])
-        self._panels = ops.concatenate([of_sums, self._raised * of_sums[:, :, 1:], none], axis=2)
-
-    def late_at(self, times: np.ndarray) -> Tensor:
-        """As ``DirectSums.late_at``."""
-        panel = np.clip(np.floor(times) - EARLIEST, 0, self._table.panels - 1).astype("int32")
-        inside = (2 * (times - EARLIEST - panel) - 1)[:, None] ** np.arange(POWERS)
-        panels = ops.reshape(self._panels, (-1, self._table.panels, 2, POWERS))[:, :, 1]
-        terms = ops.take(panels, panel, axis=1) * ops.convert_to_tensor(inside, dtype=panels.dtype)
-        return self._by_group(ops.sum(terms, axis=2))
-
-    def at(self, times: Tensor, is_relative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As ``DirectSums.at``; no more than ``constant`` is taken off."""
-        panels = self._table.panels
-        times = ops.reshape(times, (-1, times.shape[2]))
-        panel = ops.clip(ops.floor(times) - EARLIEST, 0.0, panels - 1.0)
-        self._inside = 2 * (times - EARLIEST - panel) - 1
-        first = panels * ops.arange(self._batch * self._groups, dtype="int32")[:, None]
-        self._panel = _index(panel, panels) + first
-        coefficients = ops.take(ops.reshape(self._panels, (-1, 2 * POWERS)), self._panel, axis=0)
-        terms = powers(self._inside)
-        arrived, late = (ops.sum(part * terms, axis=-1) for part in ops.split(coefficients, 2, axis=-1))
-        return self._by_group(arrived), self._by_group(late), self.constant
-
-    def slopes(self, density: Tensor) -> Tensor:
-        """As ``DirectSums.slopes``."""
-        table = self._table
-        terms = ops.reshape(powers(self._inside, ops.reshape(density, (-1, density.shape[2]))), (-1, POWERS))
-        count = self._batch * self._groups
-        sums = ops.segment_sum(terms, ops.reshape(self._panel, (-1,)), num_segments=count * table.panels)
-        # What each coefficient of the sums adds by its derivative.
-        sums = ops.concatenate([ops.zeros_like(sums[:, :1]), self._raised * sums[:, :-1]], axis=1)
-        by_bin = ops.einsum("gp,bp->gb", ops.reshape(sums, (count, table.panels * POWERS)), self._matrix)
-        coefficients = ops.take(ops.reshape(by_bin, (-1, POWERS)), self._bins, axis=0)
-        return ops.sum(ops.reshape(coefficients, ops.shape(self._basis)) * self._basis, axis=-1)
-
-    def _by_group(self, values: Tensor) -> Tensor:
-        # TensorFlow infers a wrong size where there are no lists.
-        return ops.reshape(values, (self._batch, self._groups, values.shape[-1]))
+    latest_mode = np.maximum(length + 1.0, SOON)
+    return np.log(latest_mode) + np.sqrt(2 * DEPTH / latest_mode)
 
 
-def _index(numbers: Tensor, count: int) -> Tensor:
-    """Whole numbers below ``count`` as integers, those that are NaN as any that is an index."""
-    return ops.clip(ops.cast(numbers, "int32"), 0, count - 1)
+def density(log_times: np.ndarray, length: int) -> np.ndarray:
+    """Nodes by log time for lists of up to ``length`` items."""
+    times = np.exp(log_times)
+    at_once = STEEP * math.log(length) / (1 + np.exp((RISE - log_times) / WIDTH))
+    return LEAST + np.sqrt(at_once**2 + times * np.log1p((length + 1) / times))
 
 
-def powers(values: Tensor, first: Tensor | None = None) -> Tensor:
-    """``values`` to the powers from 0 to POWERS - 1 along a new last axis, times ``first``."""
-    first = ops.ones_like(values) if first is None else first
-    result = ops.stack([first, first * values, first * values * values])
-    cube = values * values * values
-    result = ops.concatenate([result, result * cube], axis=0)
-    result = ops.concatenate([result, result * (cube * cube)], axis=0)
-    # TensorFlow joins whole tensors and turns them in half the time in which it joins their last axes.
-    return ops.reshape(ops.transpose(ops.reshape(result, (POWERS, -1))), (*ops.shape(values), POWERS))
+def _nodes(length: int) -> tuple[np.ndarray, np.ndarray]:
+    """``Tables.log_times`` and ``Tables.log_weights``, by numbers that grow as the density says."""
+    fine = np.linspace(FIRST, last(length), 20001)
+    dense = density(fine, length)
+    numbers = np.concatenate([[0], np.cumsum((dense[1:] + dense[:-1]) / 2)]) * (fine[1] - fine[0])
+    count = math.ceil(numbers[-1])
+    log_times = np.interp((np.arange(count) + 0.5) * numbers[-1] / count, numbers, fine)
+    # As they are in float32: what a list of thousands adds up has no digits to lose.
+    log_times = log_times.astype("float32").astype("float64")
+    return log_times, np.log(numbers[-1] / count / density(log_times, length))
