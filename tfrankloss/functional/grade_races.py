@@ -79,11 +79,11 @@ def log_grade_probabilities(scores: Tensor, numbers: Tensor, members: Tensor, we
     """
     grades = _grades(scores, numbers, members)
     race = _race(grades)
-    value, density = _integral(race)
-    slopes = race.sums.slopes(density * (grades.counted * weights)[:, :, None])
-    # What raises a score below a group takes from that.
-    pushed = of_groups(grades.members, slopes) / grades.total
-    return grades.counted * value, slopes - ops.sum(grades.terms * pushed, axis=1)
+    value, density, whole = _integral(race)
+    weights = (grades.counted * weights)[:, :, None]
+    # What raises a score below a group takes from all its members.
+    pushed = weights * whole / grades.total
+    return grades.counted * value, race.sums.slopes(weights * density) - ops.sum(grades.terms * pushed, axis=1)
 
 
 def _grades(scores: Tensor, numbers: Tensor, members: Tensor) -> Grades:
@@ -131,8 +131,8 @@ def _needed(log_times: np.ndarray, length: Tensor) -> Tensor:
     return ops.sum(ops.cast(ops.convert_to_tensor(from_length, dtype="int32") <= length, "int32"))
 
 
-def _integral(race: Race) -> tuple[Tensor, Tensor]:
-    """log P (B, G), and the share of each node in P, (B, G, K)."""
+def _integral(race: Race) -> tuple[Tensor, Tensor, Tensor]:
+    """log P (B, G); the share of each node in P, (B, G, K); and the derivative (B, G, 1) by all log rates at once."""
     arrived, late = race.sums.at_nodes()
     passed = ops.exp(race.sums.log_times) * ops.exp(-race.moved)
     exponents = arrived + race.sums.log_weights - passed
@@ -145,4 +145,5 @@ def _integral(race: Race) -> tuple[Tensor, Tensor]:
     winning = ops.log1p(-ops.minimum(race.likely * lost * ops.exp(race.likely * peak), 0.9))
     value = ops.where(race.likely > 0, winning, (ops.log(won) + peak) + race.sums.constant)
     share = race.likely * ops.exp(race.likely * (peak - winning)) + (1 - race.likely) / won
-    return value[:, :, 0], share * early
+    density = share * early
+    return value[:, :, 0], density, ops.sum(density * late, axis=2, keepdims=True)
