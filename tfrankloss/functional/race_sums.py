@@ -35,9 +35,10 @@ class GroupSums:
     """
 
     def __init__(self, rates: Tensor, members: Tensor, places: Tensor, table: Tables, nodes: Tensor | None = None):
-        constants = (table.log_times, table.log_weights, table.arrived, table.late)
-        constants = (ops.convert_to_tensor(part, dtype=rates.dtype)[..., :nodes] for part in constants)
-        self.log_times, self.log_weights, self._arrived, self._late = constants
+        self.log_times, self.log_weights, self._arrived, self._late = (
+            ops.convert_to_tensor(part, dtype=rates.dtype)[..., :nodes]
+            for part in (table.log_times, table.log_weights, table.arrived, table.late)
+        )
         # TensorFlow infers a wrong size where there are no lists.
         self._shape = (*ops.shape(members)[:2], ops.shape(self.log_times)[0])
         place = ops.minimum(rates, float(HIGHEST)) - table.lowest
