@@ -154,8 +154,8 @@ class ListMLELoss(RankingLoss):
 
     Example:
         >>> from tfrankloss import ListMLELoss
-        >>> print(round(float(ListMLELoss()([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])), 6))
-        2.337685
+        >>> print(round(float(ListMLELoss()([[1.0, 0.0, 2.0]], [[0.6, 0.8, 0.1]])), 4))
+        2.3377
     """
 
     def __init__(
