@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from tfrankloss.functional import lists, race_tables
+from tfrankloss.functional import lists, race_tables, races
 from tfrankloss.functional.race_sums import GroupSums, of_groups
 
 Tensor = Any
@@ -22,8 +22,6 @@ LONGEST = 2**20
 GROUPS = lists.GRADES - 1
 # A group likely wins if all of it has more likely arrived than not at this time: P is more than 0.2 then.
 FAIR = 0.6
-# Of log rates below this it does not.
-SLOW = -10.0
 # A time by which the items below a group have arrived, whose exponential is finite.
 LATEST = 60.0
 
@@ -114,8 +112,7 @@ def _to_items(values: Tensor, places: Tensor) -> Tensor:
 
 
 def _race(grades: Grades) -> Race:
-    waited = FAIR * ops.exp(ops.maximum(ops.stop_gradient(grades.rates), SLOW))
-    arrived = of_groups(grades.members, ops.log1p(-ops.exp(-waited)))
+    arrived = of_groups(grades.members, races.log_arrived(ops.stop_gradient(grades.rates) + math.log(FAIR)))
     likely = ops.cast(arrived > -math.log(2), grades.rates.dtype)
     moved = likely * grades.slowest[:, :, None]
     rates = (grades.rates - _to_items(moved, grades.places)[:, :, 0]) * ops.sum(grades.members, axis=1)

@@ -45,10 +45,9 @@ class GroupSums:
         # In the lowest bin, which has no end, log z is apart.
         is_slow = ops.cast(place < 0, rates.dtype)
         self._slow = of_groups(members, is_slow)
-        some = ops.maximum(self._slow, 1.0)
-        self.constant = of_groups(members, is_slow * rates) + self._slow * ops.log(some)
-        # Times less their own: a slow group has its mode there, where the rest of its sum is small.
-        self._own = ops.log(some)
+        # Log times are taken less that of the mode of a slow group, where the rest of its sum is small.
+        self._mode = ops.log(ops.maximum(self._slow, 1.0))
+        self.constant = of_groups(members, is_slow * rates) + self._slow * self._mode
         bin_place = place / table.width
         start = ops.clip(ops.floor(ops.stop_gradient(bin_place)), -1.0, table.bins - 2.0)
         inside = is_slow * ops.exp(ops.minimum(place, 0.0)) + (1 - is_slow) * (bin_place - start)
@@ -74,7 +73,7 @@ class GroupSums:
     def at_nodes(self) -> tuple[Tensor, Tensor]:
         """Both (B, G, K): log probabilities that all members have arrived, less ``constant``; and derivatives."""
         arrived, late = (ops.reshape(self._sums @ part, self._shape) for part in (self._arrived, self._late))
-        return arrived + self._slow * (self.log_times - self._own), late
+        return arrived + self._slow * (self.log_times - self._mode), late
 
     def slopes(self, density: Tensor) -> Tensor:
         """The mean (B, L) of the derivative of each item over a density (B, G, K)."""
