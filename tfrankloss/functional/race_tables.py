@@ -8,10 +8,10 @@ nodes, and another one into its derivative. The lowest bin has no end: there g i
 Items beyond the highest one have arrived.
 
 Nodes cost little then, and all groups share theirs: as many at each log time as any group needs for the trapezoid rule
-to err by less than 1e-6. An integrand is the steeper the more members arrive at once. Of n slow ones the last arrives at
-time n, more or less sqrt(n); of n that arrive at time t, more or less a part of t whose square is 1 / (t log(1 + n / t));
-and while those below the group hardly arrive, within a log time of 1 / log(n). At early times a part of the integral
-counts as the square of the time, and may err by more.
+to err by less than 1e-6. An integrand is the steeper the more members arrive at once. Of n slow ones the last arrives
+at time n, more or less sqrt(n); of n that arrive at time t, more or less a part of t whose square is
+1 / (t log(1 + n / t)); and while those below the group hardly arrive, within a log time of 1 / log(n). At early times a
+part of the integral counts as the square of the time, and may err by more.
 """
 
 import functools
