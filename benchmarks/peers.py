@@ -50,6 +50,7 @@ def ours():
         "circle": tfrankloss.CircleLoss(),
         "NeuralSort NDCG": tfrankloss.NeuralSortNDCGLoss(),
         "ListNet": tfrankloss.ListNetLoss(),
+        "ListNet, targets by both": tfrankloss.ListNetLoss(),
         "KL": tfrankloss.KLListwiseLoss(),
         "sigmoid cross entropy": tfrankloss.SigmoidCrossEntropyLoss(),
     }
@@ -72,6 +73,18 @@ def _computed_by(name):
     return lambda labels, scores: loss.compute(labels, scores, None, mean)
 
 
+def _list_net(softmax):
+    """ListNet as users of TensorFlow Ranking make it: the softmax loss of the softmax of labels."""
+    import tensorflow as tf
+
+    def loss(labels, scores):
+        items = labels >= 0
+        targets = tf.nn.softmax(tf.where(items, labels, labels.dtype.min))
+        return softmax(tf.where(items, targets, -1.0), scores)
+
+    return loss
+
+
 def tensorflow_ranking():
     """TensorFlow Ranking's losses by the names of ours; none where it is not installed."""
     tfr = _tensorflow_ranking()
@@ -89,6 +102,7 @@ def tensorflow_ranking():
         "ApproxMRR": tfr.losses.ApproxMRRLoss(),
         **dict.fromkeys((name for name in ours() if name.startswith("ListMLE")), list_mle),
         **dict.fromkeys(("softmax", "ListNet", "KL"), softmax),
+        "ListNet, targets by both": _list_net(softmax),
         "softmax + NDCG": tfr.losses.SoftmaxLoss(lambda_weight=ndcg),
         "calibrated softmax": tfr.losses.CalibratedSoftmaxLoss(),
         "unique softmax": tfr.losses.UniqueSoftmaxLoss(),

@@ -157,6 +157,17 @@ def test_long_lists(name, random):
     np.testing.assert_allclose(values_and_gradient(loss, labels, scores)[0], [expected], rtol=1e-5)
 
 
+@pytest.mark.skipif(NAME != "tensorflow", reason="only TensorFlow compiles for lengths that it does not know")
+@pytest.mark.parametrize("loss", [SoftmaxLoss, ListNetLoss, KLListwiseLoss, XENDCGLoss, CalibratedSoftmaxLoss])
+def test_no_items_where_the_length_is_unknown(loss):
+    import tensorflow as tf
+
+    matrix = tf.TensorSpec([None, None], "float32")
+    compiled = tf.function(loss(reduction=None), input_signature=[matrix, matrix], autograph=False)
+    empty = np.zeros((2, 0), "float32")
+    np.testing.assert_array_equal(compiled(empty, empty), [0, 0])
+
+
 @float64_only
 @pytest.mark.parametrize("settings", [{}, {"gamma": 5.0, "margin": 0.1}, {"gamma": 300.0}], ids=str)
 def test_circle_gradient_is_that_of_fixed_factors(settings, random):

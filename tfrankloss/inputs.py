@@ -111,10 +111,10 @@ def read_subtopic_lists(y_true: Any, y_pred: Any, sample_weight: Any, dtype: str
 
 
 class _MaskOf(keras.layers.Layer):
-    """The mask that Keras has attached to a tensor: only the call of a layer hands it out on every backend."""
+    """The mask that Keras has attached to a tensor, or None: only the call of a layer hands it out on every backend."""
 
-    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        return ops.ones(ops.shape(inputs)[:2], "bool") if mask is None else mask
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
+        return mask
 
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> None:
         return None

@@ -37,6 +37,7 @@ class CrossEntropy(NamedTuple):
         targets: (B, L) what items weigh, 0 at padding.
         scores: (B, L) finite scores.
         mask: (B, L) booleans, False at padding.
+        scale: (B, 1) what the targets of each list are to be multiplied by; None for 1.
         log_targets: Finite numbers (B, L), and (B, 1) to be subtracted from them; None for 0.
         total: (B, 1) the sum of the targets of each list, which gets no gradient; None to add them up.
         anchored: Whether the softmax is over one more item of each list, of score 0.
@@ -45,13 +46,14 @@ class CrossEntropy(NamedTuple):
     targets: Tensor
     scores: Tensor
     mask: Tensor
+    scale: Tensor | None = None
     log_targets: tuple[Tensor, Tensor] | None = None
     total: Tensor | None = None
     anchored: bool = False
 
     def losses(self) -> Tensor:
         """The losses (B, L) of items."""
-        return self._weighed(self.targets, by_list=False)
+        return self._weighed(self.targets if self.scale is None else self.targets * self.scale, by_list=False)
 
     def sums(self, weights: Tensor | None) -> Tensor:
         """The sums (B,) of the losses of each list, its items weighed by ``weights`` (B, L), 0 at padding; None for 1.
@@ -59,31 +61,32 @@ class CrossEntropy(NamedTuple):
         The gradient takes less than that of ``losses``, which has to be ready for any weights.
         """
         if weights is None:
-            return self._weighed(self.targets, by_list=True, total=self.total)
-        return self._weighed(self.targets * weights, by_list=True)
+            sums = self._weighed(self.targets, by_list=True, total=self.total)
+        else:
+            sums = self._weighed(self.targets * weights, by_list=True)
+        return (sums if self.scale is None else sums * self.scale)[:, 0]
 
     def _weighed(self, targets: Tensor, by_list: bool, total: Tensor | None = None) -> Tensor:
-        """Losses (B, L), or their sums (B,); ``total`` is that of these targets, None to add them up."""
+        """Losses (B, L), or their sums (B, 1); ``total`` is that of these targets, None to add them up."""
 
         def values(targets, scores, *log_targets):
             terms = softmax_terms(scores, self.mask, self.anchored)
-            # Large at padding, but finite: targets of 0 make it 0.
-            surprise = ops.log(terms.total) - terms.centered
-            if log_targets:
-                surprise = (log_targets[0] - terms.centered) + (ops.log(terms.total) - log_targets[1])
-            losses = targets * surprise
+            # The surprise of an item is that of its list less its own: finite at padding, where targets are 0.
+            of_list = ops.log(terms.total) - log_targets[1] if log_targets else ops.log(terms.total)
+            own = terms.centered - log_targets[0] if log_targets else terms.centered
             whole = ops.sum(targets, axis=1, keepdims=True) if by_list and total is None else total
 
             def gradient(*args, upstream=None):
                 upstream = args[0] if upstream is None else upstream
-                upstream = upstream[:, None] if by_list else upstream
                 weighed = upstream * targets
-                of_list = upstream * whole if by_list else ops.sum(weighed, axis=1, keepdims=True)
-                slopes = terms.exponentials * (of_list / terms.total) - weighed
-                of_log_targets = (weighed, -of_list) if log_targets else ()
-                return terms.items * upstream * surprise, slopes, *of_log_targets
+                added_up = upstream * whole if by_list else ops.sum(weighed, axis=1, keepdims=True)
+                slopes = terms.exponentials * (added_up / terms.total) - weighed
+                of_log_targets = (weighed, -added_up) if log_targets else ()
+                return terms.items * upstream * (of_list - own), slopes, *of_log_targets
 
-            return ops.sum(losses, axis=1) if by_list else losses, gradient
+            if by_list:
+                return whole * of_list - ops.sum(targets * own, axis=1, keepdims=True), gradient
+            return targets * (of_list - own), gradient
 
         return gradients.custom_gradient(values)(targets, self.scores, *(self.log_targets or ()))
 
@@ -119,6 +122,9 @@ def softmax_terms(values: Tensor, mask: Tensor, anchored: bool = False) -> Softm
     centered = lowered - largest
     exponentials = ops.exp(centered)
     total = ops.sum(exponentials, axis=1, keepdims=True)
+    if not values.shape[1]:
+        # Of no items at all, or of nobody knows how many: the sum of none is 0, which has no logarithm.
+        total = ops.where(total > 0, total, 1.0)
     if anchored:
         total = total + ops.exp(-largest)
     return SoftmaxTerms(items, largest, centered, exponentials, total)

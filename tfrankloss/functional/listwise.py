@@ -54,8 +54,7 @@ def list_net_cross_entropy(
     """What ``list_net_loss`` gives by item, to be added up by list as well."""
     errors.check_positive("label_temperature", label_temperature)
     labels, scores, mask = lists.prepare(labels, scores, mask)
-    targets, total, _ = _label_distribution(labels, mask, label_temperature)
-    return CrossEntropy(targets, scores, mask, total=total)
+    return _to_label_distribution(labels, scores, mask, label_temperature)._replace(log_targets=None)
 
 
 def kl_listwise_loss(
@@ -115,9 +114,8 @@ def kl_cross_entropy(
     labels, scores, mask = lists.prepare(labels, scores, mask)
     if labels_are_probabilities:
         log_targets = ops.log(ops.where(labels > 0, labels, 1.0)), ops.zeros_like(labels[:, :1])
-        return CrossEntropy(labels, scores, mask, log_targets)
-    targets, total, log_targets = _label_distribution(labels, mask, label_temperature)
-    return CrossEntropy(targets, scores, mask, log_targets, total)
+        return CrossEntropy(labels, scores, mask, log_targets=log_targets)
+    return _to_label_distribution(labels, scores, mask, label_temperature)
 
 
 def teacher_probabilities(scores: Tensor, mask: Tensor | None = None, *, temperature: float = 1.0) -> Tensor:
@@ -203,14 +201,14 @@ def xe_ndcg_cross_entropy(labels: Tensor, scores: Tensor, mask: Tensor | None, *
     return CrossEntropy(ops.where(largest > 0, targets, 0.0), scores, mask)
 
 
-def _label_distribution(
-    labels: Tensor, mask: Tensor, label_temperature: float
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """softmax(labels / T) over items, 0 in lists whose labels are all 0, its sum, and its logarithm.
-
-    The logarithm is two numbers to be subtracted.
-    """
+def _to_label_distribution(labels: Tensor, scores: Tensor, mask: Tensor, label_temperature: float) -> CrossEntropy:
+    """The divergence from softmax(labels / T) over items, which weigh 0 in lists whose labels are all 0."""
     terms = list_softmax.softmax_terms(labels if label_temperature == 1 else labels / label_temperature, mask)
-    informative = ops.cast(terms.largest > 0, labels.dtype)
-    logarithm = terms.centered, ops.log(terms.total)
-    return terms.exponentials * (informative / terms.total), informative, logarithm
+    return CrossEntropy(
+        terms.exponentials,
+        scores,
+        mask,
+        scale=ops.cast(terms.largest > 0, labels.dtype) / terms.total,
+        log_targets=(terms.centered, ops.log(terms.total)),
+        total=ops.stop_gradient(terms.total),
+    )
