@@ -97,14 +97,13 @@ def test_lengths(form, length, random):
     check(form, labels, scores_of("usual", random, labels))
 
 
-# A kernel is a sum of powers with signs, which cost the slope of a sigmoid a digit where all scores are near.
 @every_form
 @pytest.mark.parametrize("scores", ["equal", "near", "usual", "tied", "wide", "converged"])
 @pytest.mark.parametrize("labels", ["grades", "31 grades", "clicks", "real", "one grade"])
 def test_labels_and_scores(form, labels, scores, random):
     labels = padded(labels_of(labels, random, (3, 300)), random)
-    of_slopes = 2e-5 if form is ZERO_ONE else 2e-6
-    check(form, labels, scores_of(scores, random, labels), of_slopes=of_slopes)
+    # Gaps of 20 and more are rounded by 1e-6, and so are their exponentials.
+    check(form, labels, scores_of(scores, random, labels), of_slopes=2e-6 if scores == "converged" else 1e-6)
 
 
 @every_form
@@ -112,7 +111,7 @@ def test_labels_and_scores(form, labels, scores, random):
 def test_item_weights(form, labels, random):
     labels = padded(labels_of(labels, random, (3, 200)), random)
     weights = (random.integers(1, 9, labels.shape) / 4).astype("float32")
-    check(form, labels, scores_of("usual", random, labels), weights, of_slopes=2e-6)
+    check(form, labels, scores_of("usual", random, labels), weights)
 
 
 @pytest.mark.parametrize("labels", ["grades", "31 grades", "real"])
@@ -176,7 +175,7 @@ def test_smooth_ranks(scores, temperature, random):
     found = keras.ops.convert_to_numpy(functional.smooth_ranks(scores, mask, temperature=temperature, method="sorted"))
     gaps = (scores[:, None, :].astype("float64") - scores[:, :, None]) / temperature
     expected = np.where(mask, 0.5 + np.where(mask[:, None, :], sigmoid(gaps), 0).sum(axis=2), 1)
-    np.testing.assert_allclose(found, expected, rtol=2e-6)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("scores", ["near", "usual"])
@@ -188,7 +187,7 @@ def test_slopes_of_smooth_ranks(scores, random):
         for method in ("dense", "sorted")
     )
     np.testing.assert_allclose(by_sorting[0], dense[0], rtol=1e-6)
-    np.testing.assert_allclose(by_sorting[1], dense[1], atol=2e-5 * np.abs(dense[1]).max())
+    np.testing.assert_allclose(by_sorting[1], dense[1], atol=2e-6 * np.abs(dense[1]).max())
 
 
 @pytest.mark.parametrize("settings", [{}, {"pairs": "binary"}], ids=str)

@@ -1,10 +1,12 @@
 """What the blocks of sorted lists add up to for the blocks behind them, where it fades with the way.
 
 A factor exp(-rate * distance) of two blocks separates: what all blocks so far add up to, as seen from where the last
-one is left, is carried to the next one and fades on the way. Many blocks take it over in ever longer steps, of twice as
+one is left, is carried to the next one and fades on the way. Of many blocks, groups are passed at once, and then the
+groups one after the other; where nobody knows how many there are, blocks take it over in ever longer steps, of twice as
 many blocks each.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,11 +15,13 @@ import numpy as np
 from keras import ops
 
 from tfrankloss.functional import lists
+from tfrankloss.functional.bernstein import Bernstein
 
 Tensor = Any
-Rates = Sequence[np.ndarray]
+# For each coordinate how fast each feature fades with it, (F,); or one coordinate and features that mix on the way.
+Rates = Sequence[np.ndarray] | Bernstein
 
-# Blocks that are passed one after the other, which is faster but makes a graph that grows with them.
+# Blocks, or groups of them, that are passed one after the other, which makes a graph that grows with them.
 FEW = 32
 
 
@@ -61,33 +65,38 @@ class Way(NamedTuple):
     """The way from one end to another.
 
     Attributes:
-        fading: (B, n, 1, F) what is left of each feature, nothing between different runs.
+        fading: (B, n, 1, F) what is left of each feature, nothing between different runs; where features mix
+            (B, n, F, F) what each one, by row, becomes of each one.
         length: (B, n, 1, 1) the distance in the first coordinate.
+        mixes: Whether features mix.
     """
 
     fading: Tensor
     length: Tensor
+    mixes: bool
 
     def after(self, held: Sums) -> Sums:
         """What is held at its start, as seen from its end."""
-        one = held.one * self.fading
+        one = lists.product(held.one, self.fading) if self.mixes else held.one * self.fading
         if held.way is None:
             return Sums(one)
         return Sums(one, held.way * self.fading + one * self.length)
 
 
-def carried(held: Sums, entry: End, exit_: End, rates: Rates, upwards: bool = False) -> Sums:
+def carried(held: Sums, exit_: End, rates: Rates, upwards: bool = False, entry: End | None = None) -> Sums:
     """What the blocks before each one add up to, of the same run, as seen from where it is entered.
 
     Args:
         held: What each block holds, as seen from where it is left.
-        entry: The end at which a block is entered.
         exit_: The end at which a block is left.
-        rates: For each coordinate how fast each feature fades with it, (F,).
+        rates: How features fade; those that mix have no ``Sums.way``.
         upwards: Whether the blocks before are those of higher index.
+        entry: The end at which a block is entered; None for where the one before is left.
     """
     so_far = _so_far(held, exit_, rates, upwards)
     before = so_far.each(lambda values: _of_block_before(values, upwards, ops.zeros_like))
+    if entry is None:
+        return before
     return ways(exit_.each(lambda values: _of_block_before(values, upwards)), entry, rates).after(before)
 
 
@@ -100,7 +109,7 @@ def of_next(held: Sums, near: End, far: End, rates: Rates, counts: Tensor, upwar
         held: What each block holds, as seen from where it is entered; times the distance to where it is left.
         near: The end at which a block is entered.
         far: The end at which it is left.
-        rates: As for ``carried``.
+        rates: How features fade, without mixing.
         counts: (B, n) integers.
         upwards: Whether the next ones are those of lower index.
 
@@ -155,23 +164,52 @@ def _given(sums: Sums) -> list[Tensor]:
 def _so_far(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
     """What the blocks up to each one, itself included, add up to, as seen from where it is left."""
     count = ops.shape(held.one)[1]
-    if isinstance(count, int) and count <= FEW and exit_.run is None:
-        return _so_far_in_turn(held, exit_, rates, upwards)
-    return _so_far_by_doubling(held, exit_, rates, upwards)
+    if not isinstance(count, int) or exit_.run is not None:
+        return _so_far_by_doubling(held, exit_, rates, upwards)
+    return (_so_far_in_turn if count <= FEW else _so_far_by_groups)(held, exit_, rates, upwards)
 
 
 def _so_far_in_turn(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
     """``_so_far``, from block to block."""
     between = ways(exit_.each(lambda values: _of_block_before(values, upwards)), exit_, rates)
     # Taken apart at once: a graph would hold four operations for each block that is cut out by itself.
-    parts = zip(*(ops.unstack(values, axis=1) for values in (*between, *held) if values is not None), strict=True)
-    blocks = [(Way(fading, length), Sums(*own)) for fading, length, *own in parts]
+    parts = (ops.unstack(values, axis=1) for values in (between.fading, between.length, *_given(held)))
+    blocks = [(Way(fading, length, between.mixes), Sums(*own)) for fading, length, *own in zip(*parts, strict=True)]
     so_far: list[Sums] = []
     for way, own in reversed(blocks) if upwards else blocks:
         so_far.append(own.plus(way.after(so_far[-1])) if so_far else own)
     so_far = so_far[::-1] if upwards else so_far
     one = ops.stack([sums.one for sums in so_far], axis=1)
     return Sums(one, None if held.way is None else ops.stack([sums.way for sums in so_far], axis=1))
+
+
+def _so_far_by_groups(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
+    """``_so_far``, from block to block of all groups at once, and then from group to group."""
+    if upwards:
+        return _so_far_by_groups(held.each(_reversed), exit_.each(_reversed), rates, False).each(_reversed)
+    count = held.one.shape[1]
+    size = min(FEW, math.ceil(math.sqrt(count)))
+    groups = math.ceil(count / size)
+
+    def grouped(values):
+        """(B * groups, size, ...), the last block again where some are missing, which none comes behind."""
+        batch, _, *others = ops.shape(values)
+        again = ops.repeat(values[:, -1:], groups * size - count, axis=1)
+        return ops.reshape(ops.concatenate([values, again], axis=1), (batch * groups, size, *others))
+
+    def last(values):
+        """Those of the last block of each group, (B, groups, ...)."""
+        return ops.reshape(values[:, -1], (-1, groups, *ops.shape(values)[2:]))
+
+    def repeated(values):
+        return ops.repeat(values, size, axis=1)[:, :count]
+
+    inside = _so_far_in_turn(held.each(grouped), exit_.each(grouped), rates, False)
+    ends = exit_.each(grouped).each(last)
+    before = carried(inside.each(last), ends, rates)
+    way = ways(ends.each(lambda values: repeated(_of_block_before(values, False))), exit_, rates)
+    inside = inside.each(lambda values: ops.reshape(values, (-1, groups * size, *ops.shape(values)[2:]))[:, :count])
+    return inside.plus(way.after(before.each(repeated)))
 
 
 def _so_far_by_doubling(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
@@ -203,13 +241,15 @@ def _of_block_before(values: Tensor, upwards: bool, of_none: Callable[[Tensor], 
 
 def ways(start: End, stop: End, rates: Rates) -> Way:
     """The ways between two ends, (B, n) each."""
-    distances = [
-        ops.abs(there - here)[:, :, None, None] for here, there in zip(start.coordinates, stop.coordinates, strict=True)
-    ]
-    dtype = keras.backend.standardize_dtype(distances[0].dtype)
-    exponent = sum(distance * rate.astype(dtype) for distance, rate in zip(distances, rates, strict=True))
-    fading = ops.exp(-exponent)
+    distances = [ops.abs(there - here) for here, there in zip(start.coordinates, stop.coordinates, strict=True)]
+    length = distances[0][:, :, None, None]
+    if isinstance(rates, Bernstein):
+        fading = rates.fading(distances[0])
+    else:
+        dtype = keras.backend.standardize_dtype(length.dtype)
+        along = zip(distances, rates, strict=True)
+        fading = ops.exp(-sum(distance[:, :, None, None] * rate.astype(dtype) for distance, rate in along))
     if start.run is not None:
         same = ops.equal(start.run, stop.run)[:, :, None, None]
         fading = fading * ops.cast(same, fading.dtype)
-    return Way(fading, distances[0])
+    return Way(fading, length, mixes=isinstance(rates, Bernstein))

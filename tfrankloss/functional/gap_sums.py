@@ -16,7 +16,7 @@ Source: the project's own; the expansion is that of fast Gauss transforms (Green
 kernels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -24,6 +24,7 @@ import numpy as np
 from keras import ops
 
 from tfrankloss.functional import carries, decays, gains, kernels, lists
+from tfrankloss.functional.bernstein import Bernstein
 from tfrankloss.functional.lambda_weights import RankTerm
 
 Tensor = Any
@@ -70,16 +71,13 @@ class Blocks(NamedTuple):
     length: Any
     temperature: float
 
-    def in_run(self, place: int) -> Any:
-        """1 where a place (B, n, T) is in the run of the first (0) or last (-1) place of its block."""
-        if self.runs is None:
-            return 1.0
-        return ops.cast(ops.equal(self.runs, self.runs[:, :, place][:, :, None]), self.scores.dtype)
+    def in_run(self, end: carries.End) -> Any:
+        """1 where a place (B, n, T) is in the run of an end of its block."""
+        return 1.0 if end.run is None else ops.cast(ops.equal(self.runs, end.run[:, :, None]), self.scores.dtype)
 
-    def end(self, place: int, with_ranks: bool) -> carries.End:
-        """The first (0) or last (-1) place of each block."""
-        runs = None if self.runs is None else self.runs[:, :, place]
-        return carries.End(tuple(values[:, :, place] for values in self.coordinates(with_ranks)), runs)
+    def end(self, at: Callable[[Tensor], Tensor], with_ranks: bool) -> carries.End:
+        """An end of each block, which ``at`` takes out of what places are told by."""
+        return carries.End(tuple(map(at, self.coordinates(with_ranks))), None if self.runs is None else at(self.runs))
 
     def coordinates(self, with_ranks: bool) -> tuple[Tensor, ...]:
         """What places are told by, (B, n, T) each: scores, and ranks where they matter."""
@@ -187,11 +185,13 @@ class Separated(NamedTuple):
 
     Attributes:
         first: The first place of each block, from which those above it are seen.
-        last: The last one.
+        last: The last one, or, if they touch, the first one of the next block.
         from_first: (B, n, F, T) features of lower places, for the way to the first place of their block.
         from_last: (B, n, F, T) features of upper places, for the way to the last one.
-        rates: For each coordinate how fast each feature fades with it, (F,).
-        weights: (M,) what each exponential of ranks is multiplied by; features are all powers, with all M each.
+        rates: How features fade.
+        weights: (M,) what each exponential of ranks is multiplied by; features are all powers, with all M each. One of
+            1 without ranks.
+        touching: Whether blocks end where the next ones begin: a way less to go.
     """
 
     first: carries.End
@@ -200,32 +200,48 @@ class Separated(NamedTuple):
     from_last: Tensor
     rates: carries.Rates
     weights: np.ndarray
+    touching: bool
 
-    def of_power_zero(self) -> "Separated":
-        """The features of the first power alone."""
-        terms = len(self.weights)
-        from_first, from_last = self.from_first[:, :, :terms], self.from_last[:, :, :terms]
-        return self._replace(from_first=from_first, from_last=from_last, rates=[rates[:terms] for rates in self.rates])
+    def above(self, held: carries.Sums) -> carries.Sums:
+        """What the blocks above each one hold, seen from their last places, as seen from its first place."""
+        return carries.carried(held, self.last, self.rates, entry=None if self.touching else self.first)
+
+    def below(self, held: carries.Sums) -> carries.Sums:
+        """What the blocks below each one hold, seen from their first places, as seen from its last place."""
+        return carries.carried(held, self.first, self.rates, upwards=True, entry=None if self.touching else self.last)
 
 
-def separated(blocks: Blocks, term: RankTerm, powers: np.ndarray, with_ranks: bool) -> Separated:
-    """The features of powers of t and a term of the factor of ranks."""
+def separated(
+    blocks: Blocks, term: RankTerm, powers: np.ndarray | Bernstein, with_ranks: bool, touching: bool = False
+) -> Separated:
+    """The features of powers of t and a term of the factor of ranks, or of no powers but a polynomial and no ranks."""
     decay = decays.CONSTANT
     if term.discount is not None:
         decay = decays.decay(term.discount, blocks.length if isinstance(blocks.length, int) else 2**20)
-    rates = [powers, decay.rates] if with_ranks else [powers]
-    of_features = [np.repeat(powers, len(decay.rates)), np.tile(decay.rates, len(powers))][: len(rates)]
-    first, last = blocks.end(0, with_ranks), blocks.end(-1, with_ranks)
+    rates: carries.Rates
+    of_features: carries.Rates
+    if isinstance(powers, Bernstein):
+        rates = of_features = powers
+    else:
+        rates = [powers, decay.rates] if with_ranks else [powers]
+        of_features = [np.repeat(powers, len(decay.rates)), np.tile(decay.rates, len(powers))][: len(rates)]
+    first = blocks.end(lambda values: values[:, :, 0], with_ranks)
+    last = blocks.end(_next_first if touching else lambda values: values[:, :, -1], with_ranks)
 
-    def features(end, place, factor):
+    def features(end, factor):
         """Those of the ways to one end, of items that are in its run."""
         here = zip(blocks.coordinates(with_ranks), end.coordinates, strict=True)
         ways = [ops.abs(values - at[:, :, None]) for values, at in here]
-        return _features(ways, rates, blocks.in_run(place), None if factor is None else factor(blocks.ranks))
+        return _features(ways, rates, blocks.in_run(end), None if factor is None else factor(blocks.ranks))
 
     # Items that are seen from those below them have the factor of upper ranks, and those below that of lower ones.
-    from_first, from_last = features(first, 0, term.of_lower), features(last, -1, term.of_upper)
-    return Separated(first, last, from_first, from_last, of_features, decay.weights)
+    from_first, from_last = features(first, term.of_lower), features(last, term.of_upper)
+    return Separated(first, last, from_first, from_last, of_features, decay.weights, touching)
+
+
+def _next_first(values: Tensor) -> Tensor:
+    """Of places (B, n, T) the first one of the next block, (B, n), or the last one of all."""
+    return ops.concatenate([values[:, 1:, 0], values[:, -1:, -1]], axis=1)
 
 
 def gaps_across(blocks: Blocks, channels: Tensor, parts: Separated) -> tuple[Tensor, Tensor]:
@@ -233,18 +249,33 @@ def gaps_across(blocks: Blocks, channels: Tensor, parts: Separated) -> tuple[Ten
 
     From block to block the former grow by the way between them, so that small gaps keep their digits.
     """
-    weights = parts.weights.astype(keras.backend.standardize_dtype(channels.dtype))
-    way = channels * (blocks.scores - blocks.scores[:, :, -1:])[:, :, None, :]
-    held = carries.Sums(moments(channels, parts.from_last), moments(way, parts.from_last))
-    above = carries.carried(held, parts.first, parts.last, parts.rates)
+    weights = parts.weights.astype(_dtype(channels))
+    way = channels * (blocks.scores - parts.last.coordinates[0][:, :, None])[:, :, None, :]
+    above = parts.above(carries.Sums(moments(channels, parts.from_last), moments(way, parts.from_last)))
     near = ops.concatenate([above.way * weights, above.one * weights], axis=2)
     way, count = ops.split(lists.product(near, parts.from_first), 2, axis=2)
     gap = way + (blocks.scores[:, :, :1] - blocks.scores)[:, :, None, :] * count
     return gap if blocks.temperature == 1 else gap / blocks.temperature, count
 
 
-def _features(distances: Sequence[Tensor], rates: Sequence[np.ndarray], counted: Any, factor: Tensor | None) -> Tensor:
-    """exp(-rate * distance) of places, (B, n, F, T), 0 where they are not counted.
+def counts_above(channels: Tensor, parts: Separated) -> Tensor:
+    """The sums over the places of the blocks above, for parts of the power 0."""
+    above = parts.above(carries.Sums(moments(channels, parts.from_last)))
+    return lists.product(above.one * parts.weights.astype(_dtype(channels)), parts.from_first)
+
+
+def counts_below(channels: Tensor, parts: Separated) -> Tensor:
+    """The sums over the places of the blocks below, for parts of the power 0."""
+    below = parts.below(carries.Sums(moments(channels, parts.from_first)))
+    return lists.product(below.one * parts.weights.astype(_dtype(channels)), parts.from_last)
+
+
+def _dtype(values: Tensor) -> str:
+    return keras.backend.standardize_dtype(values.dtype)
+
+
+def _features(distances: Sequence[Tensor], rates: carries.Rates, counted: Any, factor: Tensor | None) -> Tensor:
+    """exp(-rate * distance) of places, (B, n, F, T), or what they mix of it, 0 where they are not counted.
 
     Args:
         distances: (B, n, T) of scores, and of ranks where they matter.
@@ -252,11 +283,14 @@ def _features(distances: Sequence[Tensor], rates: Sequence[np.ndarray], counted:
         counted: (B, n, T) 1 or 0; or 1.
         factor: (B, n, T) what features are multiplied by; None for 1.
     """
-    dtype = keras.backend.standardize_dtype(distances[0].dtype)
-    parts = [
-        ops.exp(-(distance * counted)[:, :, None, :] * of_one[:, None].astype(dtype))
-        for distance, of_one in zip(distances, rates, strict=True)
-    ]
+    if isinstance(rates, Bernstein):
+        parts = [rates.features(distances[0] * counted)]
+    else:
+        dtype = _dtype(distances[0])
+        parts = [
+            ops.exp(-(distance * counted)[:, :, None, :] * of_one[:, None].astype(dtype))
+            for distance, of_one in zip(distances, rates, strict=True)
+        ]
     if not isinstance(counted, float):
         factor = counted if factor is None else factor * counted
     if factor is not None:

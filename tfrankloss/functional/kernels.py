@@ -12,8 +12,6 @@ from tfrankloss.functional import carries, lists
 Tensor = Any
 
 BLOCK = 32
-# Degrees at which the polynomials below are exact to the last digit or two of their dtype.
-DEGREES = {"float32": 10, "float64": 20}
 
 
 class Kernel(NamedTuple):
@@ -27,42 +25,25 @@ class Kernel(NamedTuple):
     of_tensor: Callable[[Tensor], Tensor]
     of_array: Callable[[np.ndarray], np.ndarray]
 
-    def coefficients(self, dtype: str, rates: tuple[float, ...] | None = None) -> np.ndarray:
-        """a_1, ..., a_K of the a_1 t^r_1 + ... + a_K t^r_K that is the function.
-
-        Args:
-            dtype: Of the coefficients.
-            rates: r_1, ..., r_K; None for the powers 1, 2, ... with which it is exact.
-        """
-        return _coefficients(self, dtype, rates)
+    def coefficients(self, rates: tuple[float, ...]) -> np.ndarray:
+        """a_1, ..., a_K of the a_1 t^r_1 + ... + a_K t^r_K that is nearest to the function, relative to it."""
+        return _coefficients(self, rates)
 
 
 @functools.cache
-def _coefficients(kernel: Kernel, dtype: str, rates: tuple[float, ...] | None) -> np.ndarray:
-    # Interpolating f(t) / t at Chebyshev nodes keeps the relative precision of small t.
-    powers = np.arange(1, DEGREES[dtype] + 1) if rates is None else np.array(rates)
-    count = len(powers) if rates is None else 50 * len(powers)
+def _coefficients(kernel: Kernel, rates: tuple[float, ...]) -> np.ndarray:
+    count = 50 * len(rates)
     nodes = (np.cos((np.arange(count) + 0.5) * np.pi / count) + 1) / 2
-    parts = nodes[:, None] ** powers / kernel.of_array(nodes)[:, None]
-    emphasis = np.ones((count, 1))
-    if rates is not None:
-        # What was most wrong weighs more in the next round, until the largest error is the least (Lawson's algorithm).
-        for _ in range(60):
-            root = np.sqrt(emphasis)
-            errors = np.abs(parts @ np.linalg.lstsq(root * parts, root, rcond=None)[0] - 1)
-            emphasis = emphasis * (errors / errors.max() + 1e-2)
-            emphasis = emphasis / emphasis.mean()
-    parts, target = np.sqrt(emphasis) * parts, np.sqrt(emphasis)[:, 0]
-    coefficients = np.linalg.lstsq(parts, target, rcond=None)[0]
-    # Coefficients alternate in sign and are larger than the function, and all items share their rounding: so each one
-    # that is rounded leaves its error to the smaller ones.
-    rounded = np.zeros(len(powers), dtype)
-    left = list(np.argsort(-np.abs(coefficients)))
-    while left:
-        fitted = np.linalg.lstsq(parts[:, left], target - parts @ rounded.astype("float64"), rcond=None)[0]
-        rounded[left[0]] = fitted[0]
-        left.pop(0)
-    return rounded
+    parts = nodes[:, None] ** np.array(rates) / kernel.of_array(nodes)[:, None]
+    emphasis, coefficients = np.ones((count, 1)), np.zeros(len(rates))
+    # What was most wrong weighs more in the next round, until the largest error is the least (Lawson's algorithm).
+    for _ in range(60):
+        root = np.sqrt(emphasis)
+        coefficients = np.linalg.lstsq(root * parts, root[:, 0], rcond=None)[0]
+        errors = np.abs(parts @ coefficients - 1)[:, None]
+        emphasis = emphasis * (errors / errors.max() + 1e-2)
+        emphasis = emphasis / emphasis.mean()
+    return coefficients
 
 
 def _over(power: int) -> Callable[[Any], Any]:
@@ -94,7 +75,7 @@ def sums_above(runs: Tensor | None, weights: Tensor, below: bool = False) -> Ten
         carries.End((ops.cast(runs[:, :, end], weights.dtype),), runs[:, :, end]) for end in (entering, leaving)
     )
     # What is held does not fade.
-    across = carries.carried(carries.Sums(held), entry, exit_, [np.zeros(1)], upwards=below).one
+    across = carries.carried(carries.Sums(held), exit_, [np.zeros(1)], upwards=below, entry=entry).one
     across = across[:, :, None, :, 0] * same[:, :, entering, :, None]
     pairs = np.tri(inside.shape[2], k=-1)
     pairs = ops.convert_to_tensor(pairs.T if below else pairs, dtype=weights.dtype)
