@@ -3,10 +3,10 @@ r"""Sums over all pairs of a list without its pairs: losses of score gaps, in ti
 A list in descending order of its scores is cut into blocks of T places. Pairs inside a block are taken one by one.
 Those of two blocks are for the loss to separate (a ``GapForm``): those of ``gap_kernels`` are polynomials in
 :math:`t = e^{-|s_i - s_j|}`, the hinge of ``hinge_sums`` is linear or 0. Powers of t are products,
-:math:`t^m = e^{-m(s_i - e)} e^{-m(e - b)} e^{-m(b - s_j)}` for a score e where the block of i ends and the first score b
-of the block of j, and polynomials are sums of products (``bernstein``). Every exponent is at most 0 and every term has
-one sign, so nothing overflows or cancels, however far or near the scores are. The sums of a block over its own items,
-its moments, are carried to the others by ``carries``.
+:math:`t^m = e^{-m(s_i - e)} e^{-m(e - b)} e^{-m(b - s_j)}` for a score e where the block of i ends and the first score
+b of the block of j, and polynomials are sums of products (``bernstein``). Every exponent is at most 0 and every term
+has one sign, so nothing overflows or cancels, however far or near the scores are. The sums of a block over its own
+items, its moments, are carried to the others by ``carries``.
 
 Pairs may have a factor of the ranks of the two: the upper and the lower one add factors of their own, and their
 distance one that is a sum of exponentials (``decays``), which separates just as those of scores do.
