@@ -1,8 +1,7 @@
 """What the blocks of sorted lists add up to for the blocks behind them, where it fades with the way.
 
 A factor exp(-rate * distance) of two blocks separates: what all blocks so far add up to, as seen from where the last
-one is left, is carried to the next one and fades on the way. Of many blocks, groups are passed at once, and then the
-groups one after the other; where nobody knows how many there are, blocks take it over in ever longer steps, of twice as
+one is left, is carried to the next one and fades on the way. Many blocks take it over in ever longer steps, of twice as
 many blocks each.
 """
 
@@ -21,8 +20,10 @@ Tensor = Any
 # For each coordinate how fast each feature fades with it, (F,); or one coordinate and features that mix on the way.
 Rates = Sequence[np.ndarray] | Bernstein
 
-# Blocks, or groups of them, that are passed one after the other, which makes a graph that grows with them.
+# Blocks that are passed one after the other, which is faster but makes a graph that grows with them.
 FEW = 32
+# Blocks of a group.
+GROUP = 8
 
 
 class End(NamedTuple):
@@ -164,9 +165,12 @@ def _given(sums: Sums) -> list[Tensor]:
 def _so_far(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
     """What the blocks up to each one, itself included, add up to, as seen from where it is left."""
     count = ops.shape(held.one)[1]
-    if not isinstance(count, int) or exit_.run is not None:
-        return _so_far_by_doubling(held, exit_, rates, upwards)
-    return (_so_far_in_turn if count <= FEW else _so_far_by_groups)(held, exit_, rates, upwards)
+    if isinstance(count, int) and exit_.run is None:
+        if count <= FEW:
+            return _so_far_in_turn(held, exit_, rates, upwards)
+        if isinstance(rates, Bernstein):
+            return _so_far_by_groups(held, exit_, rates, upwards)
+    return _so_far_by_doubling(held, exit_, rates, upwards)
 
 
 def _so_far_in_turn(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
@@ -184,32 +188,31 @@ def _so_far_in_turn(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums
 
 
 def _so_far_by_groups(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
-    """``_so_far``, from block to block of all groups at once, and then from group to group."""
+    """``_so_far``, of groups of blocks, and then of all groups before: few ways, where features mix on each."""
     if upwards:
         return _so_far_by_groups(held.each(_reversed), exit_.each(_reversed), rates, False).each(_reversed)
     count = held.one.shape[1]
-    size = min(FEW, math.ceil(math.sqrt(count)))
-    groups = math.ceil(count / size)
+    groups = math.ceil(count / GROUP)
 
     def grouped(values):
-        """(B * groups, size, ...), the last block again where some are missing, which none comes behind."""
+        """(B * groups, GROUP, ...), the last block again where some are missing, which none comes behind."""
         batch, _, *others = ops.shape(values)
-        again = ops.repeat(values[:, -1:], groups * size - count, axis=1)
-        return ops.reshape(ops.concatenate([values, again], axis=1), (batch * groups, size, *others))
+        again = ops.repeat(values[:, -1:], groups * GROUP - count, axis=1)
+        return ops.reshape(ops.concatenate([values, again], axis=1), (batch * groups, GROUP, *others))
 
     def last(values):
         """Those of the last block of each group, (B, groups, ...)."""
         return ops.reshape(values[:, -1], (-1, groups, *ops.shape(values)[2:]))
 
-    def repeated(values):
-        return ops.repeat(values, size, axis=1)[:, :count]
+    def of_group_before(values):
+        """Those of the group before that of each block."""
+        return ops.repeat(_of_block_before(values, False, ops.zeros_like), GROUP, axis=1)[:, :count]
 
     inside = _so_far_in_turn(held.each(grouped), exit_.each(grouped), rates, False)
     ends = exit_.each(grouped).each(last)
-    before = carried(inside.each(last), ends, rates)
-    way = ways(ends.each(lambda values: repeated(_of_block_before(values, False))), exit_, rates)
-    inside = inside.each(lambda values: ops.reshape(values, (-1, groups * size, *ops.shape(values)[2:]))[:, :count])
-    return inside.plus(way.after(before.each(repeated)))
+    before = _so_far_by_doubling(inside.each(last), ends, rates, False).each(of_group_before)
+    inside = inside.each(lambda values: ops.reshape(values, (-1, groups * GROUP, *ops.shape(values)[2:]))[:, :count])
+    return inside.plus(ways(ends.each(of_group_before), exit_, rates).after(before))
 
 
 def _so_far_by_doubling(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
