@@ -39,7 +39,23 @@ class Bernstein(NamedTuple):
 
     def features(self, distances: Tensor) -> Tensor:
         """(B, n, F, T) of places at distances (B, n, T)."""
-        distances = self._scaled(distances[:, :, None, :])
+        left, gone = self._powers(distances[:, :, None, :])
+        return left * gone
+
+    def fading(self, distances: Tensor) -> Tensor:
+        """(B, n, F, F) what each feature, by row, becomes of each one on the way of distances (B, n)."""
+        size = self.degree + 1
+        left, gone = (ops.swapaxes(powers, 2, 3) for powers in self._powers(distances[:, :, None, None]))
+        mixed = lists.product(gone, ops.convert_to_tensor(_mixing(self.degree), dtype=distances.dtype))
+        return ops.reshape(mixed, (*ops.shape(mixed)[:2], size, size)) * left
+
+    def of_kernel(self, kernel: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """(F, F) that makes a function of t, which is 0 at 0, of features at both ends of a way."""
+        return _between(kernel, self.degree)
+
+    def _powers(self, distances: Tensor) -> tuple[Tensor, Tensor]:
+        """Of distances (B, n, 1, T) t to the powers 0, ..., n and 1 - t to the powers n, ..., 0, (B, n, F, T)."""
+        distances = distances if self.temperature == 1 else distances / self.temperature
         numbers = ops.convert_to_tensor(np.arange(self.degree + 1)[:, None], dtype=distances.dtype)
         # Not by products, which near t = 1 would add up the rounding of t.
         left = ops.exp(-distances * numbers)
@@ -48,26 +64,7 @@ class Bernstein(NamedTuple):
             more = min(size, self.degree + 1 - size)
             gone = ops.concatenate([gone[:, :, size - more :] * power, gone], axis=2)
             power, size = power * power, size + more
-        return left * gone
-
-    def fading(self, distances: Tensor) -> Tensor:
-        """(B, n, F, F) what each feature, by row, becomes of each one on the way of distances (B, n)."""
-        size = self.degree + 1
-        distances = self._scaled(distances[:, :, None, None])
-        numbers = ops.convert_to_tensor(np.arange(size), dtype=distances.dtype)
-        left = ops.exp(-distances * numbers)
-        # That of 0 has no derivative at 0, where ends tie.
-        gone = ops.power(-ops.expm1(-distances), ops.flip(numbers[1:]))
-        gone = ops.concatenate([gone, ops.ones_like(distances)], axis=3)
-        mixed = lists.product(gone, ops.convert_to_tensor(_mixing(self.degree), dtype=distances.dtype))
-        return ops.reshape(mixed, (*ops.shape(mixed)[:2], size, size)) * left
-
-    def of_kernel(self, kernel: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """(F, F) that makes a function of t, which is 0 at 0, of features at both ends of a way."""
-        return _between(kernel, self.degree)
-
-    def _scaled(self, distances: Tensor) -> Tensor:
-        return distances if self.temperature == 1 else distances / self.temperature
+        return left, gone
 
 
 @functools.cache
