@@ -112,6 +112,8 @@ def sums(
 ) -> list[Tensor]:
     """For each place the sums (B, n, C, T) over the others of its run of channels times something of the pair.
 
+    Of lists that are one run, and pairs that are all alike, the place itself is one of the others, at a gap of 0.
+
     Args:
         blocks: The lists.
         channels: (B, n, C, T) what a place adds, 0 at padding.
@@ -125,7 +127,7 @@ def sums(
 
 
 class Channels:
-    """What items add to sums over a list, by their digit, and what items make of such sums.
+    """What items add to sums over a list, by their digit, and what items make of such sums over other digits.
 
     Args:
         digits: (B, L) digits in sorted order, -1 at padding.
@@ -311,7 +313,7 @@ def moments(channels: Tensor, features: Tensor) -> Tensor:
 def _inside(
     blocks: Blocks, channels: Tensor, form: GapForm, terms: Sequence[RankTerm], wanted: Sequence[str]
 ) -> list[Tensor]:
-    """``sums`` over the other places of the own block."""
+    """``sums`` over the places of the own block."""
     size = blocks.scores.shape[2]
     gaps = blocks.scores[:, :, None, :] - blocks.scores[:, :, :, None]
     gaps = gaps if blocks.temperature == 1 else gaps / blocks.temperature
@@ -328,7 +330,10 @@ def _inside(
         return values * factors, slopes * factors
 
     by_distance = any(term.discount is not None for term in terms)
-    if by_distance and blocks.runs is None and all(term.of_upper is term.of_lower is None for term in terms):
+    if blocks.runs is None and tuple(terms) == ALL_ALIKE:
+        # As they are: a factor of 1 but for the diagonal would take a pass over all pairs of two tensors.
+        pass
+    elif by_distance and blocks.runs is None and all(term.of_upper is term.of_lower is None for term in terms):
         # Distances of ranks alone matter; where every place is a rank of its own, one block tells of all.
         places = ops.convert_to_tensor(np.arange(size)[None, None, :], dtype=gaps.dtype)
         values, slopes = ops.cond(blocks.no_ties, lambda: weighed(places), lambda: weighed(blocks.ranks))

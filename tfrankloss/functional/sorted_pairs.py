@@ -292,6 +292,7 @@ def smooth_ranks(scores: Tensor, mask: Tensor, temperature: float) -> Tensor:
             slopes, weighed = summed([items, upstream], "as_better")
             return lists.put_back((weighed * items - upstream * slopes) / temperature, order)
 
-        return lists.put_back(1 + items * passed, order), gradient
+        # Half an item is what each one passes of itself.
+        return lists.put_back(1 + items * (passed - 0.5), order), gradient
 
     return ranks(scores)
