@@ -6,7 +6,8 @@ SOURCES := tfrankloss tests examples benchmarks
 # What a change is most likely to break on another backend; the rest of it is for test-rest.
 FIRST := tests/test_fit.py
 # What takes minutes and few changes break.
-LATER := $(addprefix tests/test_,parity.py benchmarks.py examples.py distribution.py unknown_lengths.py)
+LATER := tests/serving/test_faults.py $(addprefix tests/test_,parity.py benchmarks.py examples.py distribution.py \
+	unknown_lengths.py sorted_lambdas.py gumbel.py micro_batches.py past_rows.py imports.py)
 
 .PHONY: help demo test test-rest faults parity bench laws laws-of-settings check format lint types clean
 
@@ -40,7 +41,7 @@ test: $(VENV)/.test ## the tests on TensorFlow, then fit on JAX
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 $(addprefix --ignore=,tests/laws $(LATER))
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m backends $(FIRST)
 
-test-rest: $(VENV)/.torch ## parity rows, benchmarks, examples and replicas, the other backend-neutral tests on JAX, and all of them on torch
+test-rest: $(VENV)/.torch ## tests on TensorFlow that take minutes, the other backend-neutral ones on JAX, and all of those on torch
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 $(LATER)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m backends tests/laws
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m backends $(addprefix --ignore=,$(FIRST) tests/laws)

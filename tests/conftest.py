@@ -19,7 +19,7 @@ import pytest
 import tensorflow
 
 # How many random examples: of a quick run, and of the two sweeps; of settings there are several to a class.
-QUICK, SWEEPS = 8, {"classes": 200, "settings": 25}
+QUICK, SWEEPS = 6, {"classes": 200, "settings": 25}
 # The laws that a quick run tries on every setting of every class.
 TELLING = (
     "test_padding",
