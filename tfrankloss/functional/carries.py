@@ -2,7 +2,7 @@
 
 A factor exp(-rate * distance) of two blocks separates: what all blocks so far add up to, as seen from where the last
 one is left, is carried to the next one and fades on the way. Many blocks take it over in ever longer steps, of twice as
-many blocks each.
+many blocks each; where features mix on the way, which takes longer, groups of blocks do.
 """
 
 import math

@@ -52,8 +52,7 @@ class Hinge(NamedTuple):
     def _better_below(self, blocks: gap_sums.Blocks, channels: Tensor, parts: gap_sums.Separated) -> list[Tensor]:
         """What pairs add whose better item is in the lower one of two blocks."""
         gaps, upper = gap_sums.gaps_across(blocks, channels, parts)
-        below = parts.below(carries.Sums(gap_sums.moments(channels, parts.from_first)))
-        return [gaps + self.margin * upper, upper, _seen(below.one, parts, parts.from_last)]
+        return [gaps + self.margin * upper, upper, gap_sums.counts_below(channels, parts)]
 
     def _within_reach(
         self, blocks: gap_sums.Blocks, channels: Tensor, parts: gap_sums.Separated, ends: Tensor

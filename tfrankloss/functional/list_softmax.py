@@ -34,7 +34,7 @@ class CrossEntropy(NamedTuple):
     """targets * (log_targets - log softmax of scores over the items of each list), by item or added up by list.
 
     Attributes:
-        targets: (B, L) what items weigh, 0 at padding.
+        targets: (B, L) what items weigh, 0 at padding but for lists of scale 0.
         scores: (B, L) finite scores.
         mask: (B, L) booleans, False at padding.
         scale: (B, 1) what the targets of each list are to be multiplied by; None for 1.
