@@ -51,3 +51,15 @@ def test_all_orders_of_passing_blocks_agree(kind, upwards, count, random):
     for other in others:
         for found, expected in zip(carries._given(by_groups), carries._given(other), strict=True):
             np.testing.assert_allclose(to_numpy(found), to_numpy(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("upwards", [False, True])
+@pytest.mark.parametrize("count", [5, 125])
+def test_what_does_not_fade_is_summed(upwards, count, random):
+    ends = np.cumsum(random.random((2, count)), axis=1)
+    exit_ = carries.End((ops.convert_to_tensor(ends, dtype="float32"),), None)
+    held = carries.Sums(*(ops.convert_to_tensor(random.random((2, count, 3, 1)), dtype="float32") for _ in range(2)))
+    found = carries._so_far_without_fading(held, exit_, upwards)
+    in_turn = carries._so_far_in_turn(held, exit_, [np.zeros(1)], upwards)
+    for one, other in zip(found, in_turn, strict=True):
+        np.testing.assert_allclose(to_numpy(one), to_numpy(other), rtol=3e-6)

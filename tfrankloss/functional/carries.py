@@ -164,6 +164,8 @@ def _given(sums: Sums) -> list[Tensor]:
 
 def _so_far(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
     """What the blocks up to each one, itself included, add up to, as seen from where it is left."""
+    if exit_.run is None and not isinstance(rates, Bernstein) and not any(rate.any() for rate in rates):
+        return _so_far_without_fading(held, exit_, upwards)
     count = ops.shape(held.one)[1]
     if isinstance(count, int) and exit_.run is None:
         if count <= FEW:
@@ -171,6 +173,20 @@ def _so_far(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
         if isinstance(rates, Bernstein):
             return _so_far_by_groups(held, exit_, rates, upwards)
     return _so_far_by_doubling(held, exit_, rates, upwards)
+
+
+def _so_far_without_fading(held: Sums, exit_: End, upwards: bool) -> Sums:
+    """``_so_far`` of a list that is one run, where nothing fades: sums."""
+
+    def before(values):
+        return ops.moveaxis(lists.sums_before(ops.moveaxis(values, 1, 3), behind=upwards), 3, 1)
+
+    one = before(held.one)
+    if held.way is None:
+        return Sums(held.one + one)
+    at = exit_.coordinates[0]
+    way = held.way + one * ops.abs(at - _of_block_before(at, upwards))[:, :, None, None]
+    return Sums(held.one + one, way + before(way))
 
 
 def _so_far_in_turn(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:

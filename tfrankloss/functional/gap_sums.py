@@ -72,10 +72,6 @@ class Blocks(NamedTuple):
     length: Any
     temperature: float
 
-    def in_run(self, end: carries.End) -> Any:
-        """1 where a place (B, n, T) is in the run of an end of its block."""
-        return 1.0 if end.run is None else ops.cast(ops.equal(self.runs, end.run[:, :, None]), self.scores.dtype)
-
     def end(self, at: Callable[[Tensor], Tensor], with_ranks: bool) -> carries.End:
         """An end of each block, which ``at`` takes out of what places are told by."""
         return carries.End(tuple(map(at, self.coordinates(with_ranks))), None if self.runs is None else at(self.runs))
@@ -189,8 +185,9 @@ class Separated(NamedTuple):
     Attributes:
         first: The first place of each block, from which those above it are seen.
         last: The last one, or, if they touch, the first one of the next block.
-        from_first: (B, n, F, T) features of lower places, for the way to the first place of their block.
-        from_last: (B, n, F, T) features of upper places, for the way to the last one.
+        from_first: (B, n, F, T) features of lower places, for the way to the first place of their block; None for the
+            power 0 where places count alike, of which all are 1.
+        from_last: (B, n, F, T) features of upper places, for the way to the last one; None likewise.
         rates: How features fade.
         weights: (M,) what each exponential of ranks is multiplied by; features are all powers, with all M each. One of
             1 without ranks.
@@ -199,8 +196,8 @@ class Separated(NamedTuple):
 
     first: carries.End
     last: carries.End
-    from_first: Tensor
-    from_last: Tensor
+    from_first: Tensor | None
+    from_last: Tensor | None
     rates: carries.Rates
     weights: np.ndarray
     touching: bool
@@ -212,6 +209,10 @@ class Separated(NamedTuple):
     def below(self, held: carries.Sums) -> carries.Sums:
         """What the blocks below each one hold, seen from their first places, as seen from its last place."""
         return carries.carried(held, self.first, self.rates, upwards=True, entry=None if self.touching else self.last)
+
+    def seen(self, held: Tensor, features: Tensor | None) -> Tensor:
+        """What sums (B, n, C, F) over other blocks add up to at places (B, n, C, T), or (B, n, C, 1) where alike."""
+        return held if features is None else lists.product(held * self.weights.astype(_dtype(held)), features)
 
 
 def separated(
@@ -231,11 +232,19 @@ def separated(
     first = blocks.end(lambda values: values[:, :, 0], with_ranks)
     last = blocks.end(_next_first if touching else lambda values: values[:, :, -1], with_ranks)
 
-    def features(end, factor):
+    alike = blocks.runs is None and term.of_upper is None and term.of_lower is None
+    if alike and not with_ranks and not isinstance(powers, Bernstein) and not powers.any():
+        return Separated(first, last, None, None, of_features, decay.weights, touching)
+
+    def features(end, of_ranks):
         """Those of the ways to one end, of items that are in its run."""
         here = zip(blocks.coordinates(with_ranks), end.coordinates, strict=True)
         ways = [ops.abs(values - at[:, :, None]) for values, at in here]
-        return _features(ways, rates, blocks.in_run(end), None if factor is None else factor(blocks.ranks))
+        factor = None if of_ranks is None else of_ranks(blocks.ranks)
+        if end.run is not None:
+            in_run = ops.cast(ops.equal(blocks.runs, end.run[:, :, None]), blocks.scores.dtype)
+            factor = in_run if factor is None else factor * in_run
+        return _features(ways, rates, factor)
 
     # Items that are seen from those below them have the factor of upper ranks, and those below that of lower ones.
     from_first, from_last = features(first, term.of_lower), features(last, term.of_upper)
@@ -248,54 +257,48 @@ def _next_first(values: Tensor) -> Tensor:
 
 
 def gaps_across(blocks: Blocks, channels: Tensor, parts: Separated) -> tuple[Tensor, Tensor]:
-    """The sums over the places of the blocks above of the sizes of gaps, and of 1, for parts of the power 0.
+    """The sums over the places of the blocks above of the sizes of gaps, and ``counts_above``.
 
     From block to block the former grow by the way between them, so that small gaps keep their digits.
     """
-    weights = parts.weights.astype(_dtype(channels))
     way = channels * (blocks.scores - parts.last.coordinates[0][:, :, None])[:, :, None, :]
     above = parts.above(carries.Sums(moments(channels, parts.from_last), moments(way, parts.from_last)))
-    near = ops.concatenate([above.way * weights, above.one * weights], axis=2)
-    way, count = ops.split(lists.product(near, parts.from_first), 2, axis=2)
+    together = parts.seen(ops.concatenate([above.way, above.one], axis=2), parts.from_first)
+    way, count = ops.split(together, 2, axis=2)
     gap = way + (blocks.scores[:, :, :1] - blocks.scores)[:, :, None, :] * count
     return gap if blocks.temperature == 1 else gap / blocks.temperature, count
 
 
 def counts_above(channels: Tensor, parts: Separated) -> Tensor:
-    """The sums over the places of the blocks above, for parts of the power 0."""
-    above = parts.above(carries.Sums(moments(channels, parts.from_last)))
-    return lists.product(above.one * parts.weights.astype(_dtype(channels)), parts.from_first)
+    """The sums over the places of the blocks above, for parts of the power 0, in a shape that broadcasts to theirs."""
+    return parts.seen(parts.above(carries.Sums(moments(channels, parts.from_last))).one, parts.from_first)
 
 
 def counts_below(channels: Tensor, parts: Separated) -> Tensor:
-    """The sums over the places of the blocks below, for parts of the power 0."""
-    below = parts.below(carries.Sums(moments(channels, parts.from_first)))
-    return lists.product(below.one * parts.weights.astype(_dtype(channels)), parts.from_last)
+    """The sums over the places of the blocks below, for parts of the power 0, in a shape that broadcasts to theirs."""
+    return parts.seen(parts.below(carries.Sums(moments(channels, parts.from_first))).one, parts.from_last)
 
 
 def _dtype(values: Tensor) -> str:
     return keras.backend.standardize_dtype(values.dtype)
 
 
-def _features(distances: Sequence[Tensor], rates: carries.Rates, counted: Any, factor: Tensor | None) -> Tensor:
-    """exp(-rate * distance) of places, (B, n, F, T), or what they mix of it, 0 where they are not counted.
+def _features(distances: Sequence[Tensor], rates: carries.Rates, factor: Tensor | None) -> Tensor:
+    """exp(-rate * distance) of places, (B, n, F, T), or what they mix of it.
 
     Args:
         distances: (B, n, T) of scores, and of ranks where they matter.
         rates: Those of either; features are all combinations, of which the rates of ranks change first.
-        counted: (B, n, T) 1 or 0; or 1.
         factor: (B, n, T) what features are multiplied by; None for 1.
     """
     if isinstance(rates, Bernstein):
-        parts = [rates.features(distances[0] * counted)]
+        parts = [rates.features(distances[0])]
     else:
         dtype = _dtype(distances[0])
         parts = [
-            ops.exp(-(distance * counted)[:, :, None, :] * of_one[:, None].astype(dtype))
+            ops.exp(-distance[:, :, None, :] * of_one[:, None].astype(dtype))
             for distance, of_one in zip(distances, rates, strict=True)
         ]
-    if not isinstance(counted, float):
-        factor = counted if factor is None else factor * counted
     if factor is not None:
         parts[-1] = parts[-1] * factor[:, :, None, :]
     if len(parts) == 1:
@@ -305,8 +308,10 @@ def _features(distances: Sequence[Tensor], rates: carries.Rates, counted: Any, f
     return ops.reshape(features, (batch, blocks, powers * terms, places))
 
 
-def moments(channels: Tensor, features: Tensor) -> Tensor:
-    """The sums (B, n, C, F) over each block of channels (B, n, C, T) times features (B, n, F, T)."""
+def moments(channels: Tensor, features: Tensor | None) -> Tensor:
+    """The sums (B, n, C, F) over each block of channels (B, n, C, T) times features (B, n, F, T), or None for 1."""
+    if features is None:
+        return ops.sum(channels, axis=3, keepdims=True)
     return ops.einsum("bnct,bnft->bncf", channels, features)
 
 

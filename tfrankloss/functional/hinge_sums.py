@@ -62,15 +62,15 @@ class Hinge(NamedTuple):
         gaps = channels * (blocks.scores - blocks.scores[:, :, -1:])[:, :, None, :]
         held = carries.Sums(*(gap_sums.moments(values, parts.from_first) for values in (channels, gaps)))
         below = carries.of_next(held, parts.first, parts.last, parts.rates, ops.maximum(ends - here - 1, 0))
-        count = _seen(below.one, parts, parts.from_last)
+        count = parts.seen(below.one, parts.from_last)
         lowest = lists.take(parts.last.coordinates[0], ops.maximum(ends - 1, here))
         missing = self.missing(blocks.scores, lowest[:, :, None])[:, :, None, :]
         # Of the blocks above, those whose reach ends before a block do not hold it.
         others = ops.minimum(lists.numbers_up_to(ends, ops.shape(ends)[1]), here)
         held = carries.Sums(gap_sums.moments(channels, parts.from_last))
         above = carries.of_next(held, parts.last, parts.first, parts.rates, here - others, upwards=True)
-        value = _seen(below.way, parts, parts.from_last) + missing * count
-        return [value, count, _seen(above.one, parts, parts.from_first)]
+        value = parts.seen(below.way, parts.from_last) + missing * count
+        return [value, count, parts.seen(above.one, parts.from_first)]
 
     def _where_reach_ends(
         self, blocks: gap_sums.Blocks, channels: Tensor, parts: gap_sums.Separated, ends: Tensor
@@ -131,15 +131,14 @@ def _all_terms(blocks: gap_sums.Blocks, terms: Sequence[RankTerm]) -> gap_sums.S
     """The factor of ranks in one: the features of all its terms."""
     with_ranks = any(term.discount is not None for term in terms)
     parts = [gap_sums.separated(blocks, term, np.zeros(1), with_ranks) for term in terms]
+    alike = ops.ones_like(blocks.scores)[:, :, None, :]
+
+    def joined(features):
+        return ops.concatenate([alike if of_term is None else of_term for of_term in features], axis=2)
+
     return parts[0]._replace(
-        from_first=ops.concatenate([part.from_first for part in parts], axis=2),
-        from_last=ops.concatenate([part.from_last for part in parts], axis=2),
+        from_first=joined(part.from_first for part in parts),
+        from_last=joined(part.from_last for part in parts),
         rates=[np.concatenate(rates) for rates in zip(*(part.rates for part in parts), strict=True)],
         weights=np.concatenate([part.weights for part in parts]),
     )
-
-
-def _seen(moments: Tensor, parts: gap_sums.Separated, features: Tensor) -> Tensor:
-    """What moments (B, n, C, F) add up to at places (B, n, C, T)."""
-    dtype = keras.backend.standardize_dtype(moments.dtype)
-    return lists.product(moments * parts.weights.astype(dtype), features)
