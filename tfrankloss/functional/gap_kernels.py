@@ -106,10 +106,10 @@ SOFT_ZERO_ONE = GapKernels(
 
 def _seen(features: Tensor, moments: Tensor, pairs: Sequence[np.ndarray]) -> Tensor:
     """What moments (B, n, C, F) add up to at places, by each of R matrices (F, F) or diagonals (F,): (B, n, R C, T)."""
-    paired = [
-        moments * of_both
-        if of_both.ndim == 1
-        else lists.product(moments, ops.convert_to_tensor(of_both, dtype=moments.dtype))
-        for of_both in pairs
-    ]
+    if pairs[0].ndim == 1:
+        paired = [moments * of_both for of_both in pairs]
+    else:
+        # One product for all: these are small.
+        both = ops.convert_to_tensor(np.concatenate(pairs, axis=1), dtype=moments.dtype)
+        paired = ops.split(lists.product(moments, both), len(pairs), axis=3)
     return lists.product(ops.concatenate(paired, axis=2), features)
