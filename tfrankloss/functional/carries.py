@@ -2,7 +2,7 @@
 
 A factor exp(-rate * distance) of two blocks separates: what all blocks so far add up to, as seen from where the last
 one is left, is carried to the next one and fades on the way. Many blocks take it over in ever longer steps, of twice as
-many blocks each; where features mix on the way, which takes longer, groups of blocks do.
+many blocks each; where features mix on the way, which takes longer, groups of blocks do. What never fades is summed.
 """
 
 import math
@@ -24,6 +24,11 @@ Rates = Sequence[np.ndarray] | Bernstein
 FEW = 32
 # Blocks of a group.
 GROUP = 8
+
+
+def fade(rates: Rates) -> bool:
+    """Whether any feature fades on any way."""
+    return isinstance(rates, Bernstein) or any(of_coordinate.any() for of_coordinate in rates)
 
 
 class End(NamedTuple):
@@ -164,7 +169,7 @@ def _given(sums: Sums) -> list[Tensor]:
 
 def _so_far(held: Sums, exit_: End, rates: Rates, upwards: bool) -> Sums:
     """What the blocks up to each one, itself included, add up to, as seen from where it is left."""
-    if exit_.run is None and not isinstance(rates, Bernstein) and not any(rate.any() for rate in rates):
+    if exit_.run is None and not fade(rates):
         return _so_far_without_fading(held, exit_, upwards)
     count = ops.shape(held.one)[1]
     if isinstance(count, int) and exit_.run is None:

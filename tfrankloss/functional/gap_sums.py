@@ -233,7 +233,7 @@ def separated(
     last = blocks.end(_next_first if touching else lambda values: values[:, :, -1], with_ranks)
 
     alike = blocks.runs is None and term.of_upper is None and term.of_lower is None
-    if alike and not with_ranks and not isinstance(powers, Bernstein) and not powers.any():
+    if alike and not carries.fade(rates):
         return Separated(first, last, None, None, of_features, decay.weights, touching)
 
     def features(end, of_ranks):
